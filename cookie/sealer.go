@@ -131,7 +131,7 @@ func newSerializer() (*serializer, error) {
 	if err != nil {
 		return nil, err
 	}
-	zip, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(32<<10))
+	zip, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(32<<10), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		return nil, err
 	}

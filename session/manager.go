@@ -1,0 +1,328 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/maypok86/otter/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"authproxy/cookie"
+)
+
+// ErrNone is returned by [Manager.Lookup] for a request that shows no live
+// session: no cookie, one that does not open, a session that is over or was
+// ended. The answer is the same for all of them: sign in.
+var ErrNone = errors.New("session: none")
+
+// Config is what a [Manager] needs.
+type Config struct {
+	Sealer *cookie.Sealer
+	Jar    *cookie.Jar
+
+	// MaxAge is the sliding window; UpdateAge is how much of it must have
+	// passed before it slides.
+	MaxAge, UpdateAge time.Duration
+	// AbsoluteMaxAge is the hard end, counted from sign-in; 0 means none.
+	AbsoluteMaxAge time.Duration
+	// IdleTimeout ends a session that long after its last activity; 0 means off.
+	IdleTimeout time.Duration
+	// Version voids the sessions of every other version.
+	Version int
+
+	// CacheBytes bounds the memory for opened cookies; 0 means 64 MiB.
+	CacheBytes uint64
+	// Now is the clock; nil means [time.Now].
+	Now func() time.Time
+	// Registerer takes the metrics; nil means none are published.
+	Registerer prometheus.Registerer
+}
+
+// A Manager starts, finds, slides and ends sessions. It is safe for concurrent
+// use. Close it to stop its cache.
+type Manager struct {
+	Config
+	cache   *otter.Cache[string, *entry]
+	ended   *ended
+	metrics *metrics
+}
+
+// An entry is what is known of one session in this process. All cookie values
+// that were issued for the session lead to the same entry, so that a request
+// with an older cookie sees what newer ones have changed, and a lost
+// Set-Cookie is made good by the next answer.
+type entry struct {
+	mu      sync.Mutex // held to change current
+	current atomic.Pointer[Session]
+	seen    atomic.Int64 // Unix time of the last activity
+}
+
+// entryOverhead is about what an entry takes besides its cookie value, in bytes.
+const entryOverhead = 2 << 10
+
+// New returns the Manager of c, or an error for clocks that contradict each
+// other.
+func New(c Config) (*Manager, error) {
+	switch {
+	case c.Sealer == nil || c.Jar == nil:
+		return nil, errors.New("session: a sealer and a jar are required")
+	case c.MaxAge <= 0 || c.UpdateAge < 0 || c.AbsoluteMaxAge < 0 || c.IdleTimeout < 0:
+		return nil, errors.New("session: max_age must be positive, the other clocks not negative")
+	case c.UpdateAge >= c.MaxAge:
+		return nil, errors.New("session: update_age must be less than max_age, or the session never slides")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	cache, err := otter.New(&otter.Options[string, *entry]{
+		MaximumWeight: c.CacheBytes,
+		Weigher:       func(value string, _ *entry) uint32 { return uint32(len(value)*2 + entryOverhead) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("session: cache: %w", err)
+	}
+	return &Manager{Config: c, cache: cache, ended: newEnded(maxEnded), metrics: newMetrics(c.Registerer)}, nil
+}
+
+// Close stops the goroutines of the cache.
+func (m *Manager) Close() { m.cache.StopAllGoroutines() }
+
+// Start begins the session of s.User in the browser that sent r: it gives it an
+// id of its own, whatever r brought along (a session seen before sign-in is
+// never adopted, and one that lives is ended), sets the clocks, and writes the
+// cookie to w. Tokens that do not fit the cookie are left out; dropped says so.
+func (m *Manager) Start(w http.ResponseWriter, r *http.Request, s *Session) (dropped bool, err error) {
+	now := m.Now().Truncate(time.Second).UTC()
+	s.ID = uuid.NewString()
+	s.CreatedAt, s.UpdatedAt, s.LastSeenAt = now, now, now
+	if m.AbsoluteMaxAge > 0 {
+		s.AbsoluteExpiresAt = now.Add(m.AbsoluteMaxAge)
+	}
+	s.ExpiresAt = now.Add(m.MaxAge)
+	s.ExpiresAt = s.End()
+	s.UserAgent = trimUserAgent(s.UserAgent)
+
+	value, err := m.seal(s)
+	if err == nil && !m.Jar.Fits(value) && s.Tokens != (Tokens{}) {
+		s.Tokens, dropped = Tokens{}, true
+		value, err = m.seal(s)
+	}
+	if err != nil {
+		return dropped, err
+	}
+	if previous, err := m.Lookup(r); err == nil {
+		m.end(previous, "replaced")
+	}
+	if err := m.Jar.Set(w, r, value, m.cookieAge(s, now)); err != nil {
+		return dropped, fmt.Errorf("session: %w; fewer groups or shorter claims would make it fit", err)
+	}
+	m.remember(value, s)
+	m.metrics.created.WithLabelValues(s.User.Provider).Inc()
+	m.metrics.cookieBytes.Observe(float64(len(value)))
+	return dropped, nil
+}
+
+// Lookup returns the live session that r's cookie holds, or [ErrNone]. It does
+// no I/O and does not count as activity.
+func (m *Manager) Lookup(r *http.Request) (*Session, error) {
+	for _, value := range m.Jar.Values(r) {
+		e := m.find(value)
+		if e == nil {
+			continue
+		}
+		if s := e.current.Load(); m.live(e, s) {
+			return s, nil
+		}
+	}
+	return nil, ErrNone
+}
+
+// find returns the entry that value leads to, or nil if value does not open
+// under our keys and version.
+func (m *Manager) find(value string) *entry {
+	if e, ok := m.cache.GetIfPresent(value); ok {
+		m.metrics.cacheHits.Inc()
+		return e
+	}
+	m.metrics.cacheMisses.Inc()
+	var r record
+	if m.Sealer.Open(m.Jar.Name(), value, &r) != nil || r.Version != m.Version {
+		return nil
+	}
+	s, err := r.session()
+	if err != nil {
+		return nil
+	}
+	return m.remember(strings.Clone(value), s)
+}
+
+// remember puts a session into the cache under its sealed value, and returns
+// the entry that stands there now.
+func (m *Manager) remember(value string, s *Session) *entry {
+	e := &entry{}
+	s.sealed, s.entry = value, e
+	e.current.Store(s)
+	e.seen.Store(s.LastSeenAt.Unix())
+	e, _ = m.cache.SetIfAbsent(value, e)
+	return e
+}
+
+// live says whether s is valid now: not ended, and before each of its clocks.
+func (m *Manager) live(e *entry, s *Session) bool {
+	now := m.Now()
+	switch {
+	case !now.Before(s.End()):
+		return false
+	case m.IdleTimeout > 0 && !now.Before(time.Unix(e.seen.Load(), 0).Add(m.IdleTimeout)):
+		return false
+	}
+	return !m.ended.has(s.ID)
+}
+
+// Touch counts r as activity of s, a session that [Manager.Lookup] returned for
+// it: it slides the session if that is due, and writes a renewed cookie to w if
+// the browser does not have it yet. It returns the session as it is now.
+func (m *Manager) Touch(w http.ResponseWriter, r *http.Request, s *Session) (*Session, error) {
+	now := m.Now().UTC()
+	s.entry.seen.Store(now.Unix())
+	if m.due(s, now) {
+		var err error
+		if s, err = m.renew(s.entry, func(current *Session) bool { return m.due(current, now) }); err != nil {
+			return s, err
+		}
+	}
+	return s, m.handOut(w, r, s)
+}
+
+// Extend is [Manager.Touch] for somebody who asks for it: the session slides
+// now, due or not.
+func (m *Manager) Extend(w http.ResponseWriter, r *http.Request, s *Session) (*Session, error) {
+	now := m.Now().Truncate(time.Second).UTC()
+	s.entry.seen.Store(now.Unix())
+	s, err := m.renew(s.entry, func(current *Session) bool { return current.UpdatedAt.Before(now) })
+	if err != nil {
+		return s, err
+	}
+	return s, m.handOut(w, r, s)
+}
+
+// due says whether s should be written anew: its window has moved on by
+// update_age and can still grow, or the written time of the last activity falls
+// behind what the idle timeout needs.
+func (m *Manager) due(s *Session, now time.Time) bool {
+	if m.IdleTimeout > 0 && now.Sub(s.LastSeenAt) >= m.IdleTimeout/10 {
+		return true
+	}
+	slideAt := s.ExpiresAt.Add(m.UpdateAge - m.MaxAge)
+	canGrow := s.AbsoluteExpiresAt.IsZero() || s.ExpiresAt.Before(s.AbsoluteExpiresAt)
+	return canGrow && !now.Before(slideAt)
+}
+
+// renew slides the session of e, once for all requests that find it due at the
+// same time, and returns its new state.
+func (m *Manager) renew(e *entry, due func(*Session) bool) (*Session, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.current.Load()
+	if !due(old) {
+		return old, nil
+	}
+	now := m.Now().Truncate(time.Second).UTC()
+	s := old.slid(now, m.MaxAge)
+	value, err := m.seal(s)
+	if err != nil {
+		return old, err
+	}
+	s.sealed, s.entry, s.renewed = value, e, true
+	e.current.Store(s)
+	m.cache.Set(value, e)
+	m.metrics.renewed.Inc()
+	return s, nil
+}
+
+// slid returns a copy of s whose window begins now.
+func (s *Session) slid(now time.Time, maxAge time.Duration) *Session {
+	c := &Session{
+		ID: s.ID, User: s.User, CreatedAt: s.CreatedAt, UpdatedAt: now, LastSeenAt: now,
+		ExpiresAt: now.Add(maxAge), AbsoluteExpiresAt: s.AbsoluteExpiresAt,
+		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, Tokens: s.Tokens,
+	}
+	c.ExpiresAt = c.End()
+	return c
+}
+
+// handOut writes the cookie of s to w if r shows an older one.
+func (m *Manager) handOut(w http.ResponseWriter, r *http.Request, s *Session) error {
+	if !s.renewed || slices.Contains(m.Jar.Values(r), s.sealed) {
+		return nil
+	}
+	if err := m.Jar.Set(w, r, s.sealed, m.cookieAge(s, m.Now())); err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+	m.metrics.cookieBytes.Observe(float64(len(s.sealed)))
+	return nil
+}
+
+// browserLimit is the longest that browsers keep a cookie (RFC 6265bis, section
+// 5.5): 400 days.
+const browserLimit = 400 * 24 * time.Hour
+
+// cookieAge is how long a browser should keep the cookie of s: to its absolute
+// end, because the cookie of a session that slid later than this answer arrived
+// must still be there. Our clocks are inside.
+func (m *Manager) cookieAge(s *Session, now time.Time) time.Duration {
+	if s.AbsoluteExpiresAt.IsZero() {
+		return browserLimit
+	}
+	return min(s.AbsoluteExpiresAt.Sub(now), browserLimit)
+}
+
+// End ends whatever session r shows, here and for every copy of its cookie, and
+// expires the cookie. It returns that session, nil if there was none; ending
+// again is not an error.
+func (m *Manager) End(w http.ResponseWriter, r *http.Request) *Session {
+	m.Jar.Clear(w)
+	var last *Session
+	for {
+		s, err := m.Lookup(r)
+		if err != nil {
+			return last
+		}
+		m.end(s, "sign_out")
+		last = s
+	}
+}
+
+// end puts s on the list of ended sessions. No copy of its cookie, and no token
+// minted for it, can outlive a full window from now.
+func (m *Manager) end(s *Session, cause string) {
+	now := m.Now()
+	until := now.Add(m.MaxAge)
+	if !s.AbsoluteExpiresAt.IsZero() && s.AbsoluteExpiresAt.Before(until) {
+		until = s.AbsoluteExpiresAt
+	}
+	m.ended.add(s.ID, until, now)
+	m.metrics.ended.WithLabelValues(cause).Inc()
+}
+
+// Ended says whether the session called id was ended before its time, as far as
+// this process knows. Who accepts a token must ask.
+func (m *Manager) Ended(id string) bool { return m.ended.has(id) }
+
+func (m *Manager) seal(s *Session) (string, error) {
+	r, err := toRecord(s, m.Version)
+	if err != nil {
+		return "", err
+	}
+	return m.Sealer.Seal(m.Jar.Name(), r)
+}
