@@ -64,6 +64,9 @@ type Claims struct {
 	EmailVerified bool     `json:"email_verified,omitempty"`
 	Name          string   `json:"name,omitempty"`
 	Provider      string   `json:"provider,omitempty"`
+	// UserIssuer and UserSubject are who the person is at the provider.
+	UserIssuer  string `json:"provider_iss,omitempty"`
+	UserSubject string `json:"provider_sub,omitempty"`
 	// Role is what PostgREST calls a role: the database role of everybody who
 	// is signed in. Application roles are in Roles.
 	Role   string   `json:"role"`

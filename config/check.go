@@ -1,0 +1,514 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+const idRemedy = "use 1 to 32 lower-case letters, digits and dashes"
+
+var (
+	prefixForm = regexp.MustCompile(`^(/[A-Za-z0-9_-]+)+$`)
+	labelForm  = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+	tokenForm  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // RFC 9110, section 5.6.2
+	scopeForm  = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`)   // RFC 6749, section 3.3
+)
+
+// check judges each setting, and what settings say together. Values change only
+// into their normal form.
+func (l *loader) check() {
+	l.checkListeners()
+	l.checkPublicURL()
+	l.checkUpstreams()
+	l.checkCookieDomain()
+	l.checkCookie()
+	l.checkHosts()
+	l.checkProviders()
+	s := l.cfg.SignIn
+	l.checkMembers("sign_in.allowed_", s.AllowedEmails, s.AllowedDomains)
+	l.checkRules()
+	l.checkSession()
+	l.checkIdentity()
+	l.checkJWT()
+	l.checkRedirects()
+	l.checkLimits()
+}
+
+func (l *loader) checkListeners() {
+	c := l.cfg
+	if !validListen(c.Listen) {
+		l.fail("listen", show(&field{}, c.Listen)+" is not an address to listen on", `write ":4180" or "127.0.0.1:4180"`)
+	}
+	if c.Admin.Listen != "" && !validListen(c.Admin.Listen) {
+		l.fail("admin.listen", show(&field{}, c.Admin.Listen)+" is not an address to listen on", `write "127.0.0.1:9090", or "" for none`)
+	}
+	if l.ok("listen", "admin.listen") && c.Admin.Listen != "" && sameListener(c.Listen, c.Admin.Listen) {
+		l.fail("admin.listen", "takes the address of listen, but is never served in public", `choose another port, such as "127.0.0.1:9090"`)
+	}
+	switch cert, key := c.TLS.CertFile != "", c.TLS.KeyFile != ""; {
+	case cert && !key:
+		l.fail("tls.key_file", "is missing beside tls.cert_file", "set both, or neither")
+	case key && !cert:
+		l.fail("tls.cert_file", "is missing beside tls.key_file", "set both, or neither")
+	}
+}
+
+// validListen reports whether addr is host:port with a number for a port.
+func validListen(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	return validPort(port) && (host == "" || validHost(host))
+}
+
+func validPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// sameListener reports whether two valid addresses cannot both be listened on.
+// Port 0 asks for any free port.
+func sameListener(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	anyA, anyB := wildcard(hostA), wildcard(hostB)
+	return portA == portB && portA != "0" && (hostA == hostB || anyA || anyB)
+}
+
+func wildcard(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}
+
+// validHost reports whether host is an IP address or a plain ASCII host name.
+func validHost(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Zone() == ""
+	}
+	if len(host) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		if !labelForm.MatchString(label) {
+			return false
+		}
+	}
+	return true
+}
+
+// loopback reports whether browsers treat host as their own machine, which
+// needs no TLS.
+func loopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.IsLoopback()
+	}
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// webFlaw judges u as the address of a web server: http or https, and no
+// passwords, queries or fragments.
+func webFlaw(u *url.URL, example string) *flaw {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return &flaw{"is not an http or https address", "write it with its scheme, such as " + example}
+	case u.User != nil:
+		return &flaw{"holds a user name", "remove what is before the @"}
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return &flaw{"holds a query or a fragment", "remove what follows the path"}
+	case !validHost(u.Hostname()) || u.Port() != "" && !validPort(u.Port()):
+		return &flaw{"has no valid host", "write a plain host name or address, such as " + example}
+	}
+	return nil
+}
+
+// checkPublicURL judges public_url and brings it into the form of an origin, as
+// browsers send it.
+func (l *loader) checkPublicURL() {
+	u := l.cfg.PublicURL
+	if u == nil {
+		l.fail("public_url", "is required", "set it to the address that browsers use, such as https://app.example.com")
+		return
+	}
+	flaw := webFlaw(u, "https://app.example.com")
+	if flaw == nil && u.Path != "" && u.Path != "/" {
+		flaw = newFlaw("has a path", "remove it; the paths of authproxy are below prefix")
+	}
+	if flaw == nil && u.Scheme == "http" && !loopback(u.Hostname()) && !l.cfg.Cookie.Insecure && l.ok("cookie.insecure") {
+		flaw = newFlaw("is plain http, so that everybody on the way can take a session over", "use https; or set cookie.insecure: true where this is meant")
+	}
+	if flaw != nil {
+		l.fail("public_url", flaw.message, flaw.remedy)
+		return
+	}
+	host := strings.ToLower(u.Host)
+	if u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		host = strings.TrimSuffix(host, ":"+u.Port())
+	}
+	l.cfg.PublicURL = &url.URL{Scheme: u.Scheme, Host: strings.TrimSuffix(host, ":")}
+}
+
+func newFlaw(message, remedy string) *flaw { return &flaw{message, remedy} }
+
+func (l *loader) checkUpstreams() {
+	c := l.cfg
+	if !prefixForm.MatchString(c.Prefix) {
+		l.fail("prefix", show(&field{}, c.Prefix)+" is not a plain path", "write something like /auth: letters, digits, _ and -, with no slash at the end")
+	}
+	if c.Upstream == nil && len(c.Routes) == 0 && l.ok("routes") {
+		l.fail("upstream", "is required when there are no routes", "set upstream to the address of the application, such as http://127.0.0.1:8080")
+	}
+	l.checkUpstream("upstream", c.Upstream)
+	for i, r := range c.Routes {
+		path := fmt.Sprintf("routes[%d]", i)
+		l.checkPattern(path+".path", r.Path)
+		if r.Upstream == nil {
+			l.fail(path+".upstream", "is required", "set it to the address of the application, such as http://127.0.0.1:9000")
+		}
+		l.checkUpstream(path+".upstream", r.Upstream)
+	}
+}
+
+// checkPattern judges what this package can of a pattern for paths.
+func (l *loader) checkPattern(path, pattern string) {
+	if pattern != "" && !strings.HasPrefix(pattern, "/") {
+		l.fail(path, quote(pattern)+" does not begin with a slash", "write it like /admin/**")
+	}
+}
+
+func (l *loader) checkUpstream(path string, up *Upstream) {
+	if up == nil || !l.ok(path) {
+		return
+	}
+	if up.URL == nil {
+		l.fail(path+".url", "is required", "set it to the address of the application, such as http://127.0.0.1:8080")
+		return
+	}
+	if flaw := upstreamFlaw(up.URL); flaw != nil {
+		l.fail(path+".url", flaw.message, flaw.remedy)
+		return
+	}
+	if up.URL.Scheme != "unix" {
+		up.URL.Path, up.URL.RawPath = "", ""
+	}
+	if up.CAFile != "" && up.URL.Scheme != "https" {
+		l.fail(path+".ca_file", "has no use without TLS", "write the upstream with https://, or remove ca_file")
+	}
+}
+
+// upstreamFlaw judges the address of an upstream.
+func upstreamFlaw(u *url.URL) *flaw {
+	const example = "http://127.0.0.1:8080"
+	switch {
+	case u.Scheme == "unix":
+		if u.Host != "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") {
+			return newFlaw("does not name a socket", "write unix:// and the absolute path, such as unix:///run/app.sock")
+		}
+		return nil
+	case u.Scheme != "http" && u.Scheme != "https":
+		return newFlaw("has a scheme that is not supported", "use http://, https:// or unix://, such as "+example)
+	case u.Path != "" && u.Path != "/":
+		return newFlaw("has a path", "remove it; requests keep the path that they came with")
+	}
+	return webFlaw(u, example)
+}
+
+// publicHost returns the host of public_url without its port.
+func (l *loader) publicHost() string { return l.cfg.PublicURL.Hostname() }
+
+// checkCookieDomain judges cookie.domain and brings it into lower case, without
+// the leading dot that RFC 6265, section 5.2.3 ignores.
+func (l *loader) checkCookieDomain() {
+	c := &l.cfg.Cookie
+	if c.Domain == "" {
+		return
+	}
+	domain := strings.ToLower(strings.TrimPrefix(c.Domain, "."))
+	_, err := netip.ParseAddr(domain)
+	switch {
+	case err == nil:
+		l.fail("cookie.domain", "is an IP address, which cookies cannot share", "remove it; the cookie then belongs to public_url's host")
+	case !validHost(domain):
+		l.fail("cookie.domain", quote(c.Domain)+" is not a domain", "write it like example.com")
+	case publicSuffix(domain):
+		l.fail("cookie.domain", quote(c.Domain)+" is shared by strangers, so browsers refuse it", "write a domain of your own, such as example.com")
+	case l.ok("public_url") && !within(l.publicHost(), domain):
+		l.fail("cookie.domain", fmt.Sprintf("%s is not above public_url's host %s", quote(c.Domain), quote(l.publicHost())), "write a domain that public_url's host is in, or remove it")
+	}
+	c.Domain = domain
+}
+
+// publicSuffix reports whether browsers refuse cookies for domain, as they do
+// for com and co.uk: https://publicsuffix.org.
+func publicSuffix(domain string) bool {
+	suffix, _ := publicsuffix.PublicSuffix(domain)
+	return suffix == domain
+}
+
+// within reports whether host is domain or below it. Labels are compared, so
+// that evilexample.com is not within example.com.
+func within(host, domain string) bool {
+	return host == domain || strings.HasSuffix(host, "."+domain)
+}
+
+func (l *loader) checkCookie() {
+	c := l.cfg.Cookie
+	switch name := strings.ToLower(c.Name); {
+	case strings.HasPrefix(name, "__host-") || strings.HasPrefix(name, "__secure-"):
+		l.fail("cookie.name", "holds a prefix", "write the name alone, and choose the prefix with cookie.prefix")
+	case !tokenForm.MatchString(c.Name):
+		l.fail("cookie.name", quote(c.Name)+" is not a cookie name", "use letters, digits, _ and -")
+	}
+	for i, key := range c.Keys {
+		if key != nil && slices.ContainsFunc(c.Keys[:i], func(k []byte) bool { return slices.Equal(k, key) }) {
+			l.fail("cookie.keys", fmt.Sprintf("key %d is there already", i+1), "remove it, or replace it; "+keyRemedy)
+		}
+	}
+	if !l.ok("public_url") {
+		return
+	}
+	https := l.cfg.PublicURL.Scheme == "https"
+	if c.SameSite == "none" && !https {
+		l.fail("cookie.same_site", "is none, which browsers accept over https only", "use lax, or an https public_url")
+	}
+	switch {
+	case (c.Prefix == "host" || c.Prefix == "secure") && !https:
+		l.fail("cookie.prefix", "is "+c.Prefix+", which browsers accept over https only", "use auto, or an https public_url")
+	case c.Prefix == "host" && c.Domain != "":
+		l.fail("cookie.prefix", "is host, which browsers refuse together with cookie.domain", "use secure or auto, or remove cookie.domain")
+	}
+	l.warnInsecure(https)
+}
+
+func (l *loader) warnInsecure(https bool) {
+	w := Warning{"cookie.insecure", "lets sessions travel unencrypted, so that everybody on the way can take them over", "use an https public_url"}
+	switch {
+	case !l.cfg.Cookie.Insecure:
+		return
+	case https || loopback(l.publicHost()):
+		w.Message, w.Remedy = "has no effect with this public_url", "remove it"
+	}
+	l.warnings = append(l.warnings, w)
+}
+
+// checkHosts judges hosts: each must get the session's cookie, because signing
+// in happens on public_url's host.
+func (l *loader) checkHosts() {
+	for i, pattern := range l.cfg.Hosts {
+		path := fmt.Sprintf("hosts[%d]", i)
+		host, ok := patternHost(pattern)
+		if !ok {
+			l.fail(path, show(&field{}, pattern)+" is not a host", `write a host name such as www.example.com, or "*.example.com" for one label`)
+			continue
+		}
+		if !l.ok("public_url", "cookie.domain") {
+			continue
+		}
+		domain, public := l.cfg.Cookie.Domain, l.publicHost()
+		if host == public && !strings.HasPrefix(pattern, "*.") || domain != "" && within(host, domain) {
+			continue
+		}
+		remedy := "remove the host; it shares no domain with public_url"
+		if shared := sharedDomain(host, public); shared != "" {
+			remedy = "set cookie.domain: " + shared
+		}
+		l.fail(path, fmt.Sprintf("%s does not get the session of %s without a shared cookie.domain", quote(pattern), public), remedy)
+	}
+}
+
+// patternHost returns the host of a pattern in lower case, without port and
+// "*.".
+func patternHost(pattern string) (string, bool) {
+	host := strings.ToLower(pattern)
+	if h, port, err := net.SplitHostPort(host); err == nil {
+		if !validPort(port) {
+			return "", false
+		}
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "*."), ".")
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+	}
+	return host, validHost(host)
+}
+
+// sharedDomain returns the longest domain that both hosts are in and that may
+// have a cookie, or "".
+func sharedDomain(a, b string) string {
+	if _, err := netip.ParseAddr(a); err == nil {
+		return ""
+	}
+	for domain := a; domain != ""; {
+		if within(b, domain) && !publicSuffix(domain) {
+			return domain
+		}
+		_, domain, _ = strings.Cut(domain, ".")
+	}
+	return ""
+}
+
+func (l *loader) checkProviders() {
+	if len(l.cfg.Providers) == 0 {
+		l.fail("providers", "names no provider to sign in with", "add one with id, type, issuer, client_id and client_secret_file")
+	}
+	first := map[string]bool{}
+	for i, p := range l.cfg.Providers {
+		path := fmt.Sprintf("providers[%d]", i)
+		if !providerID.MatchString(p.ID) {
+			l.fail(path+".id", quote(p.ID)+" is not an id", idRemedy)
+		} else if first[p.ID] {
+			l.fail(path+".id", quote(p.ID)+" is the id of another provider", "give each provider an id of its own")
+		}
+		first[p.ID] = true
+		l.checkProvider(path, p)
+	}
+}
+
+func (l *loader) checkProvider(path string, p Provider) {
+	if p.Type == "" {
+		l.fail(path+".type", "is required", "add type: oidc")
+	}
+	if p.ClientID == "" {
+		l.fail(path+".client_id", "is required", "add the client id that the provider gave")
+	}
+	if p.GroupsClaim == "" {
+		l.fail(path+".groups_claim", "is empty", "remove it for the default, or name a claim")
+	}
+	if !slices.Contains(p.Scopes, "openid") {
+		l.fail(path+".scopes", "must contain openid", "add openid; without it the provider sends no ID token")
+	}
+	for i, scope := range p.Scopes {
+		if scope != "" && !scopeForm.MatchString(scope) {
+			l.fail(fmt.Sprintf("%s.scopes[%d]", path, i), quote(scope)+" is not a scope", "write each scope as an entry of its own")
+		}
+	}
+	if flaw := issuerFlaw(p.Issuer); flaw != nil {
+		l.fail(path+".issuer", flaw.message, flaw.remedy)
+	}
+}
+
+// issuerFlaw judges the address of a provider: https, or http on loopback.
+func issuerFlaw(issuer string) *flaw {
+	const example = "https://id.example.com"
+	if issuer == "" {
+		return newFlaw("is required", "add the provider's issuer address, such as "+example)
+	}
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return newFlaw("is not a URL", "write an address such as "+example)
+	}
+	if flaw := webFlaw(u, example); flaw != nil {
+		return flaw
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) {
+		return newFlaw("is plain http, so that everybody on the way can sign in as anybody", "use https")
+	}
+	return nil
+}
+
+func (l *loader) checkSession() {
+	s := l.cfg.Session
+	if s.MaxAge == 0 {
+		l.fail("session.max_age", "is 0, so that no session would live", "write a duration such as 168h")
+	}
+	if s.Version < 1 {
+		l.fail("session.version", "is below 1", "write 1, or raise it to void earlier sessions")
+	}
+	if !l.ok("session.max_age") {
+		return
+	}
+	if s.UpdateAge >= s.MaxAge && l.ok("session.update_age") {
+		l.failPair("session.update_age", "session.max_age",
+			fmt.Sprintf("is %s, not shorter than session.max_age, %s", hours(s.UpdateAge), hours(s.MaxAge)),
+			"set session.update_age, for example to "+hours((s.MaxAge/4).Round(time.Second)))
+	}
+	if s.AbsoluteMaxAge != 0 && s.MaxAge > s.AbsoluteMaxAge && l.ok("session.absolute_max_age") {
+		l.failPair("session.max_age", "session.absolute_max_age",
+			fmt.Sprintf("is %s, longer than session.absolute_max_age, %s", hours(s.MaxAge), hours(s.AbsoluteMaxAge)),
+			"shorten session.max_age, or raise session.absolute_max_age (0 is none)")
+	}
+	if s.IdleTimeout > s.MaxAge && l.ok("session.idle_timeout") {
+		l.warnings = append(l.warnings, Warning{"session.idle_timeout", "has no effect, because it is longer than session.max_age", "shorten it, or set it to 0"})
+	}
+}
+
+// failPair records what is wrong with two settings together under the first
+// name, at the place of the one that was set when the other is a default.
+func (l *loader) failPair(path, other, message, remedy string) {
+	at := l.originOf(path)
+	if _, set := l.origins[path]; !set {
+		at = l.originOf(other)
+	}
+	l.problem(path, at, message, remedy)
+}
+
+// hours writes a duration as an operator does: 24h, not 24h0m0s.
+func hours(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func (l *loader) checkJWT() {
+	j := l.cfg.JWT
+	if j.TTL < time.Minute || j.TTL > 24*time.Hour {
+		l.fail("jwt.ttl", fmt.Sprintf("%s is not between 1m and 24h", hours(j.TTL)), "write a duration such as 15m")
+	}
+	if j.Issuer == "" {
+		return
+	}
+	u, err := url.Parse(j.Issuer)
+	if err != nil {
+		l.fail("jwt.issuer", "is not a URL", "write an address such as https://app.example.com/auth")
+		return
+	}
+	if flaw := webFlaw(u, "https://app.example.com/auth"); flaw != nil {
+		l.fail("jwt.issuer", flaw.message, flaw.remedy)
+	}
+}
+
+func (l *loader) checkRedirects() {
+	r := l.cfg.Redirects
+	l.checkRedirect("redirects.after_sign_in", r.AfterSignIn)
+	l.checkRedirect("redirects.after_sign_out", r.AfterSignOut)
+}
+
+// checkRedirect judges the form of a target. Browsers read "//host" and
+// "/\host" as another host.
+func (l *loader) checkRedirect(path, target string) {
+	u, err := url.Parse(target)
+	isPath := strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "//")
+	isWeb := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+	if err != nil || strings.Contains(target, `\`) || !isPath && !isWeb {
+		l.fail(path, show(&field{}, target)+" is neither a path nor a web address", "write a path such as /home, or the full address of one of our hosts")
+	}
+}
+
+func (l *loader) checkLimits() {
+	s := l.cfg.Server
+	if s.ReadHeaderTimeout == 0 {
+		l.fail("server.read_header_timeout", "is 0, so that slow clients could hold connections for ever", "write a duration such as 10s")
+	}
+	if s.IdleTimeout == 0 {
+		l.fail("server.idle_timeout", "is 0, so that idle connections would pile up", "write a duration such as 120s")
+	}
+	if s.MaxHeaderBytes < 4096 || s.MaxHeaderBytes > 1<<20 {
+		l.fail("server.max_header_bytes", fmt.Sprintf("%d is not between 4096 and 1048576", s.MaxHeaderBytes), "write a number such as 65536")
+	}
+}

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// hopByHop are headers that belong to a connection or decide how a request is
+// read. Setting one of them from a user's data would break requests, or let a
+// user choose where they end.
+var hopByHop = []string{
+	"host", "cookie", "authorization", "connection", "content-length", "transfer-encoding",
+	"keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade",
+}
+
+// checkMembers judges the lists that name people. prefix is what the names of
+// the lists begin with.
+func (l *loader) checkMembers(prefix string, emails, domains []string) {
+	for i, email := range emails {
+		if email != "" && !validEmail(email) {
+			l.fail(fmt.Sprintf("%semails[%d]", prefix, i), quote(email)+" is not an address", "write it like alice@example.com")
+		}
+	}
+	for i, domain := range domains {
+		if domain == "" || domain == "*" || validHost(domain) {
+			continue
+		}
+		l.fail(fmt.Sprintf("%sdomains[%d]", prefix, i), quote(domain)+" is not a domain", `write it like example.com, without @ and *.; "*" alone is everybody`)
+	}
+}
+
+// validEmail reports whether an address has one "@" and nothing that readers
+// take differently.
+func validEmail(email string) bool {
+	local, domain, _ := strings.Cut(email, "@")
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
+	return local != "" && validHost(domain) && !strings.ContainsFunc(email, odd)
+}
+
+func (l *loader) checkRules() {
+	for i, r := range l.cfg.Rules {
+		path := fmt.Sprintf("rules[%d]", i)
+		l.checkPattern(path+".path", r.Path)
+		l.checkAnswer(path, r)
+		for j, method := range r.Methods {
+			if method != "" && (!tokenForm.MatchString(method) || method != strings.ToUpper(method)) {
+				l.fail(fmt.Sprintf("%s.methods[%d]", path, j), quote(method)+" is not a method", "write it in capitals, such as GET")
+			}
+		}
+		if r.Require != nil {
+			l.checkMembers(path+".require.", r.Require.Emails, r.Require.Domains)
+		}
+	}
+}
+
+// checkAnswer judges whether a rule says one thing.
+func (l *loader) checkAnswer(path string, r Rule) {
+	answers := 0
+	for _, given := range []bool{r.Allow != "", r.Deny, r.Require != nil} {
+		if given {
+			answers++
+		}
+	}
+	switch {
+	case answers == 0:
+		l.fail(path, "says neither allow nor deny nor require", "add one of them, such as require: {signed_in: true}")
+	case answers > 1:
+		l.fail(path, "says more than one of allow, deny and require", "keep one of them; split the rule if need be")
+	case r.Deny && r.Preflight != "":
+		l.fail(path+".preflight", "contradicts deny", "remove one of the two")
+	}
+	if q := r.Require; q != nil && !q.SignedIn && len(q.Emails)+len(q.Domains)+len(q.Groups)+len(q.Roles) == 0 {
+		l.fail(path+".require", "requires nothing", "write {signed_in: true}, or who it is; allow: anyone lets everybody through")
+	}
+}
+
+func (l *loader) checkIdentity() {
+	id := l.cfg.Identity
+	spelled := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(id.Headers)) {
+		path, folded := "identity.headers."+name, foldHeader(name)
+		switch before, twice := spelled[folded]; {
+		case !tokenForm.MatchString(name):
+			l.fail(path, quote(name)+" is not a header name", "use letters, digits and dashes")
+		case slices.Contains(hopByHop, folded):
+			l.fail(path, quote(name)+" is not a header to set", "choose a name of its own; identity.authorization is for Authorization")
+		case twice:
+			l.fail(path, fmt.Sprintf("is the same header as %s for some upstreams, which read -, _ and . alike", before), "remove one of the two")
+		}
+		spelled[folded] = name
+	}
+	for i, name := range id.Strip {
+		if name != "" && !tokenForm.MatchString(strings.TrimSuffix(name, "*")) || strings.Contains(strings.TrimSuffix(name, "*"), "*") {
+			l.fail(fmt.Sprintf("identity.strip[%d]", i), quote(name)+" is not a header name", "write a name such as Remote-User, or a beginning such as X-User-*")
+		}
+	}
+	for _, role := range slices.Sorted(maps.Keys(id.Roles)) {
+		l.checkRole("identity.roles."+role, role, id.Roles[role])
+	}
+}
+
+// checkRole judges one role. Its name travels in a header, between commas.
+func (l *loader) checkRole(path, role string, m Members) {
+	if role == "" || strings.ContainsFunc(role, func(r rune) bool { return r == ',' || isControl(r) }) {
+		l.fail(path, quote(role)+" is not a name for a role", "use letters, digits and dashes")
+	}
+	if len(m.Emails)+len(m.Domains)+len(m.Groups) == 0 {
+		l.fail(path, "names nobody", "add emails, domains or groups, or remove the role")
+	}
+	l.checkMembers(path+".", m.Emails, m.Domains)
+}
+
+// foldHeader spells a header name as the most forgiving upstream reads it.
+func foldHeader(name string) string {
+	return strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
+}

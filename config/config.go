@@ -1,0 +1,283 @@
+// Package config reads the settings of authproxy from a YAML file, the
+// environment and flags, in this order, and turns them into one checked, typed
+// [Config]. Most callers need [Load] and [Config] only.
+//
+// One tree of structs drives everything. Its tags name each setting and say
+// what it means, and from them come the keys of the file, the names of the
+// environment variables and flags, the JSON Schema ([Schema]) and the reference
+// page ([Reference]), so that these cannot disagree:
+//
+//	yaml       the name in the file; session.max_age is also --session.max_age
+//	           and AUTHPROXY_SESSION_MAX_AGE
+//	doc        what an operator needs to know, in Markdown
+//	default    the value when nothing is given, written as in the environment
+//	derived    for people: what the default is taken from
+//	example    a value to copy, written as in YAML
+//	enum       the values that are allowed
+//	secret     the value is never shown
+//	nonempty   an empty list is refused, because it reads like "nobody" and
+//	           means "anybody"
+//	required   an entry of a list must have it in the file
+//	shorthand  a mapping may be written as this one of its settings
+//	flag       the short flag when there is one provider
+//
+// Load promises three things. A Config it returns is complete and consistent.
+// Otherwise every problem is reported at once, each with its place, its setting
+// and its remedy. And no message ever holds the value of a secret.
+package config
+
+import (
+	"io"
+	"net/netip"
+	"net/url"
+	"os"
+	"time"
+)
+
+// Config is a complete, checked configuration. Its fields have the types that
+// the program uses, so nothing downstream parses a string again.
+type Config struct {
+	// File is the configuration file that was read, "" without one. It is not
+	// a setting.
+	File string `yaml:"-"`
+
+	Listen    string   `yaml:"listen" default:":4180" example:"\"127.0.0.1:4180\"" doc:"The address to serve on."`
+	TLS       TLS      `yaml:"tls" doc:"Serve HTTPS. Without these, authproxy speaks HTTP and expects TLS to end in front of it."`
+	Admin     Admin    `yaml:"admin" doc:"The listener for operators: health and metrics. Nothing of it is ever served on the public listener."`
+	PublicURL *url.URL `yaml:"public_url" example:"https://app.example.com" doc:"The address that browsers use. Redirect URIs and cookies follow from it, never from a request's headers. Required. Plain http is for loopback addresses, or needs cookie.insecure."`
+	Prefix    string   `yaml:"prefix" default:"/auth" example:"/auth" doc:"Everything below this path belongs to authproxy and never reaches the upstream."`
+
+	// Upstream is where allowed requests go; nil when only Routes has some.
+	Upstream       *Upstream      `yaml:"upstream" shorthand:"url" example:"http://127.0.0.1:8080" doc:"Where allowed requests go. In the file it is an address, or a mapping with the settings below. Required unless there are routes."`
+	Routes         []Route        `yaml:"routes" example:"[{host: api.example.com, path: /v1/**, upstream: \"http://127.0.0.1:9000\"}]" doc:"Further upstreams by host and path. The first route that fits is taken, then upstream."`
+	Hosts          []string       `yaml:"hosts" example:"[www.example.com, \"*.apps.example.com\"]" doc:"Further hosts that are ours, beside the one of public_url: for return addresses, origins and forward auth. A leading *. stands for one label; a port counts only where one is written."`
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" example:"[10.0.0.0/8, 192.0.2.7]" doc:"Addresses of the proxies in front whose X-Forwarded-* and X-Original-* headers count. Nobody by default."`
+	Providers      []Provider     `yaml:"providers" doc:"Where users sign in. At least one is required."`
+	SignIn         SignIn         `yaml:"sign_in" doc:"Who may have a session. The lists are alternatives: being in one of them is enough. They are judged again at each check."`
+	Rules          []Rule         `yaml:"rules" doc:"Who may do what. The first rule that fits a request decides, and exactly one of allow, deny and require says how. Without rules everybody who is signed in is let through; with rules, a request that fits none is refused."`
+	Paths          Paths          `yaml:"paths" doc:"How odd paths are treated where a rule names a path."`
+	Session        Session        `yaml:"session" doc:"How long a session lives and where it is kept."`
+	Cookie         Cookie         `yaml:"cookie" doc:"The session's cookie and the keys that seal it."`
+	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
+	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
+	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
+	Log            Log            `yaml:"log" doc:"What is written to the log."`
+	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
+	Server         Server         `yaml:"server" doc:"Limits of the public listener."`
+}
+
+// TLS names the certificate of the public listener. The files are not read by
+// this package. Both are set, or neither.
+type TLS struct {
+	CertFile string `yaml:"cert_file" example:"/etc/authproxy/tls.crt" doc:"The certificate chain, in PEM."`
+	KeyFile  string `yaml:"key_file" example:"/etc/authproxy/tls.key" doc:"The private key of the certificate, in PEM."`
+}
+
+// Admin is the listener for operators.
+type Admin struct {
+	Listen string `yaml:"listen" default:"127.0.0.1:9090" example:"\"127.0.0.1:9090\"" doc:"The address of the admin listener. An empty text in the file, or --admin.listen=, turns it off."`
+}
+
+// Upstream is an application behind authproxy.
+type Upstream struct {
+	URL      *url.URL `yaml:"url" example:"http://127.0.0.1:8080" doc:"The address of the application: http://host:port, https://host:port or unix:///path/of/socket."`
+	PassHost bool     `yaml:"pass_host" default:"true" example:"false" doc:"Send the browser's Host header on. When false, the upstream sees its own host."`
+	CAFile   string   `yaml:"ca_file" example:"/etc/authproxy/upstream-ca.crt" doc:"Certificates in PEM that an https upstream is checked against, instead of the system's."`
+}
+
+// Route sends requests of a host and path to an upstream of their own. Host and
+// Path are patterns, passed through as they were written.
+type Route struct {
+	Host     string    `yaml:"host" example:"api.example.com" doc:"The hosts this route is for. Empty means any."`
+	Path     string    `yaml:"path" example:"/v1/**" doc:"The paths this route is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
+	Upstream *Upstream `yaml:"upstream" shorthand:"url" required:"true" example:"http://127.0.0.1:9000" doc:"Where these requests go: an address, or {url, pass_host, ca_file}."`
+}
+
+// Provider is one place where users sign in.
+type Provider struct {
+	ID               string   `yaml:"id" required:"true" example:"corp" doc:"The short name, part of the callback address: public_url + prefix + /callback/ + id. Lower-case letters, digits and dashes, 32 at most."`
+	Name             string   `yaml:"name" derived:"the id" example:"Example Corp" doc:"The name that people see."`
+	Type             string   `yaml:"type" enum:"oidc" example:"oidc" doc:"The kind of provider. Required."`
+	Issuer           string   `yaml:"issuer" flag:"issuer" example:"https://id.example.com" doc:"The issuer's address, exactly as the provider writes it. Required."`
+	ClientID         string   `yaml:"client_id" flag:"client_id" example:"authproxy" doc:"The client id that the provider gave. Required."`
+	ClientSecret     string   `yaml:"client_secret" flag:"client_secret" secret:"true" doc:"The client secret that the provider gave. Without one, authproxy is a public client and relies on PKCE alone."`
+	ClientSecretFile string   `yaml:"client_secret_file" flag:"client_secret_file" example:"/run/secrets/client_secret" doc:"A file that holds the client secret, instead of client_secret."`
+	Scopes           []string `yaml:"scopes" flag:"scopes" default:"openid,email,profile" example:"[openid, email, profile, groups]" doc:"The scopes to ask for. Must contain openid. Replaces the default."`
+	GroupsClaim      string   `yaml:"groups_claim" flag:"groups_claim" default:"groups" example:"groups" doc:"The claim of the ID token that lists the user's groups."`
+}
+
+// SignIn says who may have a session. The lists are OR-ed.
+type SignIn struct {
+	AllowedEmails  []string `yaml:"allowed_emails" example:"[alice@example.com]" doc:"Addresses, compared whole. Only verified addresses count."`
+	AllowedDomains []string `yaml:"allowed_domains" example:"[example.com]" doc:"Domains of addresses, compared whole; subdomains do not count. \"*\" admits everybody the providers admit."`
+	AllowedGroups  []string `yaml:"allowed_groups" example:"[staff]" doc:"Groups, as the provider names them."`
+}
+
+// Rule is one line of the answer to "who may do what". Exactly one of Allow,
+// Deny and Require is set. Host and Path are patterns, passed through as they
+// were written.
+type Rule struct {
+	Name      string   `yaml:"name" example:"admin area" doc:"A name for logs and for the page that refuses."`
+	Host      string   `yaml:"host" example:"app.example.com" doc:"The hosts this rule is for. Empty means any."`
+	Path      string   `yaml:"path" example:"/admin/**" doc:"The paths this rule is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
+	Methods   []string `yaml:"methods" nonempty:"true" example:"[GET, POST]" doc:"The methods this rule is for. Absent means any. GET includes HEAD."`
+	Allow     string   `yaml:"allow" enum:"anyone" example:"anyone" doc:"Let the request through without signing in."`
+	Deny      bool     `yaml:"deny" example:"true" doc:"Refuse the request, whoever asks."`
+	Require   *Require `yaml:"require" example:"{roles: [admin]}" doc:"What a user needs. Everything that is given must hold; within a list one is enough."`
+	Preflight string   `yaml:"preflight" enum:"pass" example:"pass" doc:"Let CORS preflights of these requests through. Not together with deny."`
+}
+
+// Require is what a rule asks of a user. Every field that is set must hold;
+// within a list, one value is enough. At least one field is set.
+type Require struct {
+	SignedIn bool     `yaml:"signed_in" example:"true" doc:"A session."`
+	Emails   []string `yaml:"emails" nonempty:"true" example:"[alice@example.com]" doc:"One of these verified addresses."`
+	Domains  []string `yaml:"domains" nonempty:"true" example:"[example.com]" doc:"A verified address of one of these domains."`
+	Groups   []string `yaml:"groups" nonempty:"true" example:"[staff]" doc:"One of these groups."`
+	Roles    []string `yaml:"roles" nonempty:"true" example:"[admin]" doc:"One of these roles; see identity.roles."`
+}
+
+// Paths loosens the refusal of ambiguous paths.
+type Paths struct {
+	Allow []string `yaml:"allow" enum:"encoded_slash,semicolon,double_slash" example:"[encoded_slash]" doc:"Odd forms to let through instead of refusing them. A path with one of them never fits a rule with allow: anyone."`
+}
+
+// Session is the life of a session. All times are at least zero.
+type Session struct {
+	Store          string        `yaml:"store" default:"cookie" enum:"cookie" example:"cookie" doc:"Where sessions are kept. In this version only cookie: sealed, in the browser, with no database."`
+	MaxAge         time.Duration `yaml:"max_age" default:"168h" example:"24h" doc:"How long a session lives after it was last extended."`
+	UpdateAge      time.Duration `yaml:"update_age" default:"24h" example:"1h" doc:"How old a session must be before activity extends it. Shorter than max_age."`
+	AbsoluteMaxAge time.Duration `yaml:"absolute_max_age" default:"720h" example:"30d" doc:"The end of a session however active it is, counted from sign-in. 0 means none."`
+	IdleTimeout    time.Duration `yaml:"idle_timeout" default:"0" example:"30m" doc:"End a session after this long without activity. 0 means off."`
+	Version        int           `yaml:"version" default:"1" example:"2" doc:"Raise it, and every earlier session is void."`
+}
+
+// Cookie describes the session's cookie and holds the key ring.
+type Cookie struct {
+	Name string `yaml:"name" default:"authproxy_session" example:"authproxy_session" doc:"The name, without __Host- or __Secure-; see prefix."`
+
+	// Keys is the key ring: 32 bytes each, the first one seals, all open. Nil
+	// when neither cookie.keys nor cookie.keys_file is given.
+	Keys     [][]byte `yaml:"keys" secret:"true" nonempty:"true" doc:"The keys that seal cookies: 32 bytes each, in base64. The first one seals, all of them open. Make one with: authproxy keys new."`
+	KeysFile string   `yaml:"keys_file" example:"/run/secrets/cookie_keys" doc:"A file with the keys, one a line, instead of keys. Lines that begin with # are comments."`
+	Domain   string   `yaml:"domain" example:"example.com" doc:"Share the session between the hosts of this domain. The host of public_url must be it or below it. Empty means public_url's host alone."`
+	SameSite string   `yaml:"same_site" default:"lax" enum:"lax,strict,none" example:"lax" doc:"The SameSite attribute. none needs https, and lets other sites' frames use the session."`
+	Prefix   string   `yaml:"prefix" default:"auto" enum:"auto,host,secure,none" example:"auto" doc:"The prefix of the name: host is __Host- (https, no domain), secure is __Secure- (https), auto takes the strongest that fits."`
+	Insecure bool     `yaml:"insecure" default:"false" example:"true" doc:"Allow plain http at an address that is not loopback. Everybody on the way can take the session over."`
+}
+
+// Identity is what the upstream learns about the user, and from whom alone.
+type Identity struct {
+	Headers        map[string]string  `yaml:"headers" default:"X-User-Id=user.id,X-User-Email=user.email,X-User-Name=user.name,X-User-Groups=user.groups,X-User-Roles=user.roles" enum:"user.id,user.subject,user.issuer,user.provider,user.email,user.name,user.image,user.groups,user.roles,user.role,session.id" example:"{X-User-Id: user.id, X-User-Email: user.email}" doc:"The headers to set, and what each holds. Replaces the default."`
+	Authorization  string             `yaml:"authorization" default:"jwt" enum:"jwt,access_token,id_token,pass,none" example:"jwt" doc:"The Authorization header to set: a token minted by authproxy, one of the provider's, the client's own (pass), or none."`
+	Roles          map[string]Members `yaml:"roles" example:"{admin: {groups: [staff]}}" doc:"Roles of the application, and who has them."`
+	Strip          []string           `yaml:"strip" default:"X-User-*,X-Auth-Request-*,X-Forwarded-User,X-Forwarded-Email,X-Forwarded-Groups,X-Forwarded-Preferred-Username,X-Forwarded-Access-Token,Remote-User,Remote-Name,Remote-Email,Remote-Groups" example:"[X-User-*, Remote-User]" doc:"Headers to remove from every request, beside those in headers, because upstreams may believe them. An entry may end in *. Replaces the default."`
+	GroupsOverflow string             `yaml:"groups_overflow" default:"refuse" enum:"refuse,cut" example:"cut" doc:"What to do when the identity headers exceed 4 KB: refuse the request, or cut the list of groups."`
+}
+
+// Members names people. The lists are OR-ed.
+type Members struct {
+	Emails  []string `yaml:"emails" example:"[alice@example.com]" doc:"Verified addresses, compared whole."`
+	Domains []string `yaml:"domains" example:"[example.com]" doc:"Domains of verified addresses, compared whole. \"*\" is everybody."`
+	Groups  []string `yaml:"groups" example:"[staff]" doc:"Groups, as the provider names them."`
+}
+
+// JWT describes the tokens minted for the upstream.
+type JWT struct {
+	Issuer   string        `yaml:"issuer" derived:"public_url + prefix" example:"https://app.example.com/auth" doc:"The iss of the tokens."`
+	Audience string        `yaml:"audience" derived:"public_url" example:"https://app.example.com" doc:"The aud of the tokens."`
+	TTL      time.Duration `yaml:"ttl" default:"15m" example:"5m" doc:"How long a token is good for, from 1m to 24h. Never longer than the session."`
+}
+
+// Redirects are addresses for when a request names none. Each is a path or an
+// absolute URL.
+type Redirects struct {
+	AfterSignIn  string `yaml:"after_sign_in" default:"/" example:"/home" doc:"Where a sign-in without a return address ends: a path, or an address of one of our hosts."`
+	AfterSignOut string `yaml:"after_sign_out" default:"/" example:"/bye" doc:"Where a sign-out without a return address ends: a path, or an address of one of our hosts."`
+}
+
+// Log says what is logged.
+type Log struct {
+	Level    string `yaml:"level" default:"info" enum:"debug,info,warn,error" example:"debug" doc:"The least important level to write."`
+	Requests string `yaml:"requests" default:"all" enum:"all,denied,none" example:"denied" doc:"Which requests get a line of their own."`
+}
+
+// Shutdown is the timing of an orderly end.
+type Shutdown struct {
+	Delay   time.Duration `yaml:"delay" default:"5s" example:"5s" doc:"How long to go on serving, not ready any more, so that load balancers notice."`
+	Timeout time.Duration `yaml:"timeout" default:"30s" example:"30s" doc:"How long requests that are under way may take to end after that."`
+}
+
+// Server limits what one connection may cost. All limits are above zero.
+type Server struct {
+	ReadHeaderTimeout time.Duration `yaml:"read_header_timeout" default:"10s" example:"10s" doc:"How long a client may take to send its headers."`
+	IdleTimeout       time.Duration `yaml:"idle_timeout" default:"120s" example:"120s" doc:"How long an idle connection is kept."`
+	MaxHeaderBytes    int           `yaml:"max_header_bytes" default:"65536" example:"65536" doc:"The size of a request's headers, in bytes, from 4096 to 1048576."`
+}
+
+// Source is where [Load] looks. The zero value has nothing in it.
+type Source struct {
+	// File is the path of the YAML file, "" for none. --config in Args comes
+	// before it; AUTHPROXY_CONFIG in Environ is used when both are silent.
+	File string
+
+	// Environ holds "NAME=value" pairs, as [os.Environ] returns them.
+	Environ []string
+
+	// Args holds flags only, without the program's name and the subcommand.
+	Args []string
+
+	// ReadFile reads the YAML file and the files of secrets. Nil means
+	// [os.ReadFile], stopped after a little more than 1 MiB.
+	ReadFile func(string) ([]byte, error)
+}
+
+// maxFile is the largest file that is read, in bytes.
+const maxFile = 1 << 20
+
+// Load reads src and returns the configuration, with warnings about what is
+// allowed but probably not meant. On failure the Config is nil and the error
+// joins every [Problem] found; warnings are returned in this case too.
+func Load(src Source) (*Config, []Warning, error) {
+	l := newLoader(src)
+	args := l.parseArgs()
+	l.loadFile(l.fileName(args))
+	l.applyEnviron()
+	l.applyArgs(args)
+	if !l.unreadable {
+		l.readSecrets()
+		l.check()
+	}
+	if err := l.err(); err != nil {
+		return nil, l.warnings, err
+	}
+	l.derive()
+	return l.cfg, l.warnings, nil
+}
+
+// derive fills in the defaults that are taken from other settings.
+func (l *loader) derive() {
+	c := l.cfg
+	for i := range c.Providers {
+		if c.Providers[i].Name == "" {
+			c.Providers[i].Name = c.Providers[i].ID
+		}
+	}
+	if c.JWT.Issuer == "" {
+		c.JWT.Issuer = c.PublicURL.String() + c.Prefix
+	}
+	if c.JWT.Audience == "" {
+		c.JWT.Audience = c.PublicURL.String()
+	}
+}
+
+// readFile returns the contents of a file, at most one byte more than maxFile,
+// so that the caller sees that it is too large without holding all of it.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}

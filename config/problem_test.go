@@ -1,0 +1,396 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// secret is what no message may hold.
+const secret = "hunter2-hunter2"
+
+// provider returns a file whose provider has these further settings.
+func provider(settings string) string {
+	return with("providers: [{id: corp, type: oidc, issuer: \"https://id.example.com\", client_id: a, " + settings + "}]")
+}
+
+func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
+	tests := []struct {
+		name, file string
+		want       string
+	}{
+		{"unknown key", with("listn: x"), "c.yaml:1:1: listn: is not a setting; did you mean listen?"},
+		{"unknown key below", with("session:\n  max_agee: 1h"), "c.yaml:2:3: session.max_agee: is not a setting; did you mean max_age?"},
+		{"a key with dashes", with("session:\n  max-age: 1h"), "did you mean max_age?"},
+		{"a key in the wrong place", with("max_age: 1h"), "c.yaml:1:1: max_age: is not a setting; did you mean session.max_age?"},
+		{"a key like no other", with("log: {zzzzzz: 1}"), "log.zzzzzz: is not a setting; the settings here are: level, requests"},
+		{"unknown key in a list", with("rules:\n  - {allow: anyone}\n  - {alow: anyone}"), "c.yaml:3:6: rules[1].alow: is not a setting; did you mean allow?"},
+		{"unknown key of a provider", provider("client_secrt: " + secret), "providers.corp.client_secrt: is not a setting; did you mean client_secret?"},
+		{"a setting of a later version", with("compat: {oauth2_proxy: true}"), "compat: is not a setting"},
+		{"duplicate key", with("log: {level: info, level: warn}"), "c.yaml:1:20: log.level: is given twice, first in line 1; remove one"},
+		{"duplicate key at the top", with("prefix: /a\nprefix: /b"), "c.yaml:2:1: prefix: is given twice, first in line 1"},
+		{"duplicate role", with("identity: {roles: {a: {groups: [x]}, a: {groups: [y]}}}"), "identity.roles.a: is given twice"},
+		{"several documents", with() + "---\nlisten: x\n", "c.yaml:5:1: a second document begins here; keep one"},
+		{"alias", with("hosts: [*.example.com]"), "c.yaml:1:9: hosts[0]: YAML aliases are not supported; write the value out; a value that begins with * needs quotes"},
+		{"anchor", with("prefix: &p /auth"), "prefix: YAML anchors and tags are not supported"},
+		{"tag", with("prefix: !!str /auth"), "prefix: YAML anchors and tags are not supported"},
+		{"merge key", with("log:\n  <<: {level: info}"), "c.yaml:2:3: log: YAML merge keys and complex keys are not supported"},
+		{"complex key", with("log:\n  ? level\n  : info"), "log: YAML merge keys and complex keys are not supported"},
+		{"bad syntax", "public_url: [a", "c.yaml:1:13: is not valid YAML: "},
+		{"bad escape", with("jwt: {audience: \"a\\q\"}"), "is not valid YAML: found unknown escape character; check indentation"},
+		{"not a mapping", "just text", "c.yaml:1:1: is text, but must be a mapping; write settings as name: value"},
+		{"not UTF-8", "prefix: \xff", "c.yaml: is not UTF-8 text"},
+		{"too large", strings.Repeat("#\n", 1<<19+1), "c.yaml: is larger than 1 MiB"},
+		{"too many values", strings.Repeat("- a\n", 30_000), "c.yaml: holds too many values"},
+		{"too deep in brackets", strings.Repeat("[", 200), "c.yaml:1:51: is nested too deeply"},
+		{"too deep in dashes", strings.Repeat("- ", 200), "is nested too deeply"},
+
+		{"no value", with("prefix:"), "c.yaml:1:1: prefix: has no value; remove the line"},
+		{"no value in a list", with("hosts:\n  -"), "hosts[0]: is empty"},
+		{"an empty entry", with(`hosts: [""]`), "hosts[0]: is empty"},
+		{"a number for text", with("log: {level: 7}"), "c.yaml:1:14: log.level: is a number, but must be one of debug, info, warn, error; put it in quotes"},
+		{"text for a number", with("session: {version: \"1\"}"), "session.version: is text, but must be a whole number; write a whole number, without quotes"},
+		{"an odd number", with("session: {version: 1_0}"), `session.version: "1_0" is not a whole number; write digits only`},
+		{"yes for true", with("cookie: {insecure: yes}"), "cookie.insecure: is text, but must be true or false; write true or false, without quotes"},
+		{"text for a list", with("hosts: app.example.com"), "hosts: is text, but must be a list; write a list, such as [a, b]"},
+		{"a list for text", with("prefix: [/auth]"), "prefix: is a list, but must be text; write text"},
+		{"text for a mapping", with("log: info"), "log: is text, but must be a mapping; write a mapping, such as {name: value}"},
+		{"text for a mapping of names", with("identity: {headers: x}"), "identity.headers: is text, but must be a mapping"},
+		{"a list for an upstream", with("upstream: [a]"), "upstream: is a list, but must be a URL"},
+		{"a line break", with("jwt: {audience: \"a\\nb\"}"), "jwt.audience: holds a line break or another control character"},
+
+		{"no such value", with("log: {level: wrn}"), `log.level: "wrn" is not one of its values; did you mean warn? Use one of: debug, info, warn, error`},
+		{"no such value, near none", with("log: {level: zzzzzzzz}"), `is not one of its values; use one of: debug`},
+		{"a store of a later version", with("session: {store: \"postgres://x/y\"}"), `session.store: "postgres://x/y" is not supported in this version; the only value is cookie`},
+		{"a type of a later version", with("providers: [{id: a, type: github, issuer: \"https://x\", client_id: b}]"), `providers.a.type: "github" is not supported in this version; the only value is oidc`},
+		{"no such source", with("identity: {headers: {X-A: user.mail}}"), "identity.headers.X-A: \"user.mail\" is not one of its values; did you mean user.email?"},
+		{"no such path form", with("paths: {allow: [encoded_slsh]}"), "paths.allow[0]: \"encoded_slsh\" is not one of its values; did you mean encoded_slash?"},
+
+		{"not a duration", with("session: {max_age: 5 parsecs}"), `c.yaml:1:20: session.max_age: "5 parsecs" is not a duration; write a number with a unit, such as 30s, 15m, 24h or 7d`},
+		{"a duration without unit", with("session: {max_age: 5}"), `session.max_age: "5" is not a duration`},
+		{"a negative duration", with("session: {idle_timeout: -1h}"), "session.idle_timeout: \"-1h\" is negative"},
+		{"too many days", with("session: {idle_timeout: 200000d}"), "session.idle_timeout: \"200000d\" is not a duration"},
+		{"an endless duration", with("session: {idle_timeout: 100000d2000000h}"), "is negative or too long"},
+		{"no duration", with(`session: {max_age: ""}`), `session.max_age: "" is not a duration`},
+
+		{"listen without port", with("listen: localhost"), `listen: "localhost" is not an address to listen on`},
+		{"listen on a large port", with(`listen: ":70000"`), `listen: ":70000" is not`},
+		{"listen on an odd host", with(`listen: "a b:80"`), `listen: "a b:80" is not`},
+		{"admin without port", with("admin: {listen: localhost}"), `admin.listen: "localhost" is not an address`},
+		{"admin in public", with(`listen: ":9090"`), "admin.listen: takes the address of listen"},
+		{"certificate without key", with("tls: {cert_file: /c}"), "c.yaml:1:1: tls.key_file: is missing beside tls.cert_file; set both, or neither"},
+		{"key without certificate", with("tls: {key_file: /c}"), "tls.cert_file: is missing beside tls.key_file"},
+
+		{"public_url without scheme", with("public_url: app.example.com"), "public_url: is not an http or https address; write it with its scheme, such as https://app.example.com"},
+		{"public_url of nothing", with("public_url: https://"), "public_url: has no valid host"},
+		{"public_url with an odd host", with(`public_url: "https://a_-.example.com"`), "public_url: has no valid host"},
+		{"public_url with a large port", with(`public_url: "https://a.example.com:99999"`), "public_url: has no valid host"},
+		{"public_url with a path", with("public_url: https://app.example.com/x"), "public_url: has a path; remove it"},
+		{"public_url with a query", with("public_url: https://app.example.com/?x"), "public_url: holds a query or a fragment"},
+		{"public_url with a fragment", with("public_url: https://app.example.com/#x"), "public_url: holds a query or a fragment"},
+		{"public_url with a user", with("public_url: https://a:" + secret + "@app.example.com"), "public_url: holds a user name"},
+		{"public_url that cannot be read", with(`public_url: "https://a b"`), "is not a URL; write an address such as https://app.example.com"},
+		{"a password in what cannot be read", with(`public_url: "https://a:` + secret + `@b c"`), "public_url: the value is not a URL"},
+		{"public_url over plain http", with("public_url: http://app.example.com"), "public_url: is plain http, so that everybody on the way can take a session over; use https"},
+		{"localhost as a mere prefix", with("public_url: http://localhost.example.com"), "public_url: is plain http"},
+		{"prefix without slash", with("prefix: auth"), `prefix: "auth" is not a plain path`},
+		{"prefix with a slash at the end", with("prefix: /auth/"), "is not a plain path"},
+		{"prefix of the root", with("prefix: /"), "is not a plain path"},
+		{"prefix with dots", with("prefix: /a/../b"), "is not a plain path"},
+
+		{"upstream of another scheme", with("upstream: h2c://a"), "upstream.url: has a scheme that is not supported; use http://, https:// or unix://"},
+		{"upstream with a path", with("upstream: http://a/b"), "c.yaml:1:11: upstream.url: has a path"},
+		{"upstream with a query", with("upstream: http://a?b"), "upstream.url: holds a query"},
+		{"upstream with a password", with("upstream: http://a:" + secret + "@b"), "upstream.url: holds a user name"},
+		{"a relative socket", with("upstream: unix://app.sock"), "upstream.url: does not name a socket"},
+		{"a folder as socket", with("upstream: unix:///run/"), "upstream.url: does not name a socket"},
+		{"upstream without address", with("upstream: {pass_host: false}"), "upstream.url: is required"},
+		{"certificates without TLS", with("upstream: {url: \"http://a\", ca_file: /c}"), "upstream.ca_file: has no use without TLS"},
+		{"route without upstream", with("routes: [{path: /a}]"), "c.yaml:1:10: routes[0].upstream: is required"},
+		{"route with an empty upstream", with("routes: [{path: /a, upstream: }]"), "routes[0].upstream: is required"},
+		{"route with a bad upstream", with("routes: [{path: /a, upstream: \"ftp://x\"}]"), "routes[0].upstream.url: has a scheme"},
+		{"route with a relative path", with("routes: [{path: a, upstream: \"http://x\"}]"), `routes[0].path: "a" does not begin with a slash`},
+
+		{"an empty network", with("trusted_proxies: [x]"), `trusted_proxies[0]: "x" is not an address or a network`},
+		{"a zone", with(`trusted_proxies: ["fe80::1%eth0"]`), "trusted_proxies[0]: \"fe80::1%eth0\" is not an address"},
+		{"trust in everybody", with("trusted_proxies: [10.0.0.1, 0.0.0.0/0]"), `c.yaml:1:29: trusted_proxies[1]: "0.0.0.0/0" trusts everybody, so that anybody can forge a client's address and the original URL; name the networks`},
+		{"trust in everybody, IPv6", with(`trusted_proxies: ["::/0"]`), "trusts everybody"},
+		{"trust in everybody, mapped", with(`trusted_proxies: ["::ffff:0.0.0.0/96"]`), "trusts everybody"},
+
+		{"no providers", with("providers: []"), "providers: names no provider"},
+		{"provider without id", with("providers: [{type: oidc, issuer: \"https://x\", client_id: b}]"), "providers[0].id: is required"},
+		{"provider with an odd id", with("providers: [{id: A_b, type: oidc, issuer: \"https://x\", client_id: b}]"), `providers[0].id: "A_b" is not an id; use 1 to 32 lower-case letters, digits and dashes`},
+		{"provider without type", with("providers: [{id: a, issuer: \"https://x\", client_id: b}]"), "c.yaml:1:13: providers.a.type: is required; add type: oidc"},
+		{"provider without issuer", with("providers: [{id: a, type: oidc, client_id: b}]"), "providers.a.issuer: is required"},
+		{"provider without client", with("providers: [{id: a, type: oidc, issuer: \"https://x\"}]"), "providers.a.client_id: is required"},
+		{"issuer over plain http", with("providers: [{id: a, type: oidc, issuer: \"http://x.example\", client_id: b}]"), "providers.a.issuer: is plain http, so that everybody on the way can sign in as anybody; use https"},
+		{"issuer that cannot be read", with("providers: [{id: a, type: oidc, issuer: \"http://%zz\", client_id: b}]"), "providers.a.issuer: is not a URL"},
+		{"issuer with a query", with("providers: [{id: a, type: oidc, issuer: \"https://x?y\", client_id: b}]"), "providers.a.issuer: holds a query"},
+		{"scopes without openid", provider("scopes: [email]"), "providers.corp.scopes: must contain openid"},
+		{"two scopes in one", provider("scopes: [openid, email profile]"), `providers.corp.scopes[1]: "email profile" is not a scope`},
+		{"no claim for groups", provider(`groups_claim: ""`), "providers.corp.groups_claim: is empty"},
+		{"a secret that is a number", provider("client_secret: 2718281828"), "providers.corp.client_secret: is a number, but must be text; put it in quotes"},
+		{"a secret that is a list", provider("client_secret: [" + secret + "]"), "providers.corp.client_secret: is a list, but must be text"},
+		{"a secret twice", provider("client_secret: " + secret + ", client_secret_file: /run/secrets/client_secret"), "providers.corp.client_secret: is given, and providers.corp.client_secret_file too; remove one"},
+		{"a secret in place of its file", provider("client_secret_file: " + secret), "providers.corp.client_secret_file: the file cannot be read: file does not exist; check the path"},
+		{"an empty secret", provider("client_secret_file: /run/secrets/empty"), "providers.corp.client_secret_file: the file is empty"},
+		{"a large secret", provider("client_secret_file: /run/secrets/large"), "providers.corp.client_secret_file: the file is larger than 1 MiB"},
+		{"a secret of two lines", provider("client_secret_file: /run/secrets/two_lines"), "providers.corp.client_secret_file: the file holds a line break"},
+
+		{"not an address", with("sign_in: {allowed_emails: [example.com]}"), `c.yaml:1:28: sign_in.allowed_emails[0]: "example.com" is not an address; write it like alice@example.com`},
+		{"an address with two @", with(`sign_in: {allowed_emails: ["a@b@c.d"]}`), "sign_in.allowed_emails[0]"},
+		{"an address that is not ASCII", with("sign_in: {allowed_emails: [\u0430@b.c]}"), "sign_in.allowed_emails[0]"},
+		{"a domain with @", with(`sign_in: {allowed_domains: ["@example.com"]}`), `sign_in.allowed_domains[0]: "@example.com" is not a domain; write it like example.com, without @ and *.`},
+		{"a pattern for a domain", with(`sign_in: {allowed_domains: ["*.example.com"]}`), "sign_in.allowed_domains[0]"},
+		{"a domain in a rule", with(`rules: [{require: {domains: ["@x"]}}]`), "rules[0].require.domains[0]"},
+		{"an address of a role", with(`identity: {roles: {a: {emails: [x]}}}`), "identity.roles.a.emails[0]"},
+
+		{"a rule that says nothing", with("rules:\n  - {path: /a}"), "c.yaml:2:5: rules[0]: says neither allow nor deny nor require; add one"},
+		{"deny: false says nothing", with("rules: [{deny: false}]"), "rules[0]: says neither"},
+		{"a rule that says two things", with("rules: [{allow: anyone, deny: true}]"), "rules[0]: says more than one of allow, deny and require"},
+		{"an allow with conditions", with("rules: [{allow: anyone, require: {signed_in: true}}]"), "rules[0]: says more than one"},
+		{"allow what", with("rules: [{allow: everyone}]"), `rules[0].allow: "everyone" is not supported in this version; the only value is anyone`},
+		{"preflight what", with("rules: [{allow: anyone, preflight: block}]"), `rules[0].preflight: "block" is not supported`},
+		{"preflight of a deny", with("rules: [{deny: true, preflight: pass}]"), "rules[0].preflight: contradicts deny"},
+		{"a rule with a relative path", with("rules: [{path: a, allow: anyone}]"), `rules[0].path: "a" does not begin with a slash`},
+		{"a method in small letters", with("rules: [{methods: [get], allow: anyone}]"), `rules[0].methods[0]: "get" is not a method; write it in capitals`},
+		{"an odd method", with(`rules: [{methods: ["GET,POST"], allow: anyone}]`), `rules[0].methods[0]: "GET,POST" is not a method`},
+		{"no methods", with("rules: [{methods: [], allow: anyone}]"), "rules[0].methods: is an empty list"},
+		{"a require without conditions", with("rules: [{require: {}}]"), "rules[0].require: requires nothing"},
+		{"a require of nothing", with("rules: [{require: {signed_in: false}}]"), "rules[0].require: requires nothing"},
+		{"an empty list of roles", with("rules: [{require: {signed_in: true, roles: []}}]"), "rules[0].require.roles: is an empty list; remove the setting"},
+
+		{"no age", with("session: {max_age: 0}"), "session.max_age: is 0"},
+		{"update after the end", with("session: {max_age: 2h, update_age: 2h}"), "c.yaml:1:36: session.update_age: is 2h, not shorter than session.max_age, 2h; set session.update_age, for example to 30m"},
+		{"default update after the end", with("session:\n  max_age: 8h"), "c.yaml:2:12: session.update_age: is 24h, not shorter than session.max_age, 8h"},
+		{"age beyond the hard end", with("session: {absolute_max_age: 100h}"), "session.max_age: is 168h, longer than session.absolute_max_age, 100h"},
+		{"version 0", with("session: {version: 0}"), "session.version: is below 1"},
+
+		{"a cookie's prefix in its name", with("cookie: {name: __Host-sid}"), "cookie.name: holds a prefix; write the name alone, and choose the prefix with cookie.prefix"},
+		{"the same in small letters", with("cookie: {name: __secure-sid}"), "cookie.name: holds a prefix"},
+		{"an odd cookie name", with(`cookie: {name: "a;b"}`), `cookie.name: "a;b" is not a cookie name`},
+		{"a short key", with("cookie: {keys: [c2hvcnQtYW5kLXNlY3JldA==]}"), "c.yaml:1:17: cookie.keys[0]: has 16 bytes, but must have 32; make one with: authproxy keys new"},
+		{"a key that is not base64", with("cookie: {keys: [" + keyA + ", " + secret + "!]}"), "cookie.keys[1]: is not base64; make one with: authproxy keys new"},
+		{"a key over two lines", with("cookie:\n  keys:\n  - |\n    AAECAwQFBgcICQoLDA0O\n    DxAREhMUFRYXGBkaGxwdHh8="), "cookie.keys[0]: is not base64"},
+		{"a key of zeros", with("cookie: {keys: [AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]}"), "cookie.keys[0]: is one byte over and over"},
+		{"a key twice", with("cookie: {keys: [" + keyA + ", " + keyA + "]}"), "cookie.keys: key 2 is there already"},
+		{"no keys", with("cookie: {keys: []}"), "cookie.keys: is an empty list"},
+		{"keys as text", with("cookie: {keys: " + secret + "}"), "cookie.keys: is text, but must be a list"},
+		{"a key as the cookie", with("cookie: " + secret), "cookie: is text, but must be a mapping"},
+		{"keys twice", with("cookie: {keys: [" + keyA + "], keys_file: /run/secrets/cookie_keys}"), "cookie.keys: is given, and cookie.keys_file too"},
+		{"a bad key in a file", with("cookie: {keys_file: /run/secrets/bad_keys}"), "/run/secrets/bad_keys:3: cookie.keys_file: the key has 16 bytes, but must have 32; make one with: authproxy keys new"},
+		{"a file of comments", with("cookie: {keys_file: /run/secrets/comments}"), "cookie.keys_file: the file holds no key; make one with: authproxy keys new"},
+
+		{"a domain above all", with("cookie: {domain: com}"), `cookie.domain: "com" is shared by strangers, so browsers refuse it`},
+		{"a domain of strangers", with("public_url: https://a.co.uk\ncookie: {domain: co.uk}"), "is shared by strangers"},
+		{"a domain that is an address", with("public_url: https://10.0.0.1\ncookie: {domain: 10.0.0.1}"), "cookie.domain: is an IP address"},
+		{"a domain with a scheme", with("cookie: {domain: \"https://example.com\"}"), "is not a domain; write it like example.com"},
+		{"another's domain", with("cookie: {domain: example.org}"), `cookie.domain: "example.org" is not above public_url's host "app.example.com"`},
+		{"half a label", with("public_url: https://evilexample.com\ncookie: {domain: example.com}"), "is not above public_url's host"},
+		{"SameSite none over http", with("public_url: http://localhost\ncookie: {same_site: none}"), "cookie.same_site: is none, which browsers accept over https only"},
+		{"host prefix over http", with("public_url: http://localhost\ncookie: {prefix: host}"), "cookie.prefix: is host, which browsers accept over https only"},
+		{"secure prefix over http", with("public_url: http://localhost\ncookie: {prefix: secure}"), "cookie.prefix: is secure, which"},
+		{"host prefix with a domain", with("cookie: {prefix: host, domain: example.com}"), "cookie.prefix: is host, which browsers refuse together with cookie.domain"},
+
+		{"another host without a shared cookie", with("hosts: [www.example.com]"), `c.yaml:1:9: hosts[0]: "www.example.com" does not get the session of app.example.com without a shared cookie.domain; set cookie.domain: example.com`},
+		{"a host that shares nothing", with("hosts: [www.example.org]"), "without a shared cookie.domain; remove the host; it shares no domain with public_url"},
+		{"a host outside the domain", with("hosts: [www.example.org]\ncookie: {domain: example.com}"), "hosts[0]: \"www.example.org\" does not get the session"},
+		{"a host that only ends alike", with("hosts: [evilexample.com]\ncookie: {domain: example.com}"), "hosts[0]: \"evilexample.com\" does not get the session"},
+		{"all hosts below ours", with(`hosts: ["*.app.example.com"]`), "hosts[0]: \"*.app.example.com\" does not get the session of app.example.com without a shared cookie.domain; set cookie.domain: app.example.com"},
+		{"a host with a scheme", with(`hosts: ["https://app.example.com"]`), `hosts[0]: "https://app.example.com" is not a host`},
+		{"all hosts", with(`hosts: ["*"]`), `hosts[0]: "*" is not a host`},
+		{"a host with a large port", with(`hosts: ["app.example.com:99999"]`), "is not a host"},
+
+		{"an odd header", with(`identity: {headers: {"X A": user.id}}`), `identity.headers.X A: "X A" is not a header name`},
+		{"a header of the connection", with("identity: {headers: {Transfer_Encoding: user.id}}"), "identity.headers.Transfer_Encoding: \"Transfer_Encoding\" is not a header to set"},
+		{"Host from the user", with("identity: {headers: {host: user.id}}"), "identity.headers.host: \"host\" is not a header to set"},
+		{"one header twice", with("identity: {headers: {X-User-Id: user.id, x_user.id: user.email}}"), "identity.headers.x_user.id: is the same header as X-User-Id for some upstreams"},
+		{"an odd header to strip", with(`identity: {strip: ["X A"]}`), `identity.strip[0]: "X A" is not a header name`},
+		{"a star in the middle", with(`identity: {strip: ["X-*-A"]}`), `identity.strip[0]: "X-*-A" is not a header name`},
+		{"every header", with(`identity: {strip: ["*"]}`), `identity.strip[0]: "*" is not a header name`},
+		{"a role with a comma", with(`identity: {roles: {"a,b": {groups: [x]}}}`), `"a,b" is not a name for a role`},
+		{"a role of nobody", with("identity: {roles: {admin: {}}}"), "identity.roles.admin: names nobody"},
+
+		{"a short token", with("jwt: {ttl: 59s}"), "jwt.ttl: 59s is not between 1m and 24h"},
+		{"a long token", with("jwt: {ttl: 25h}"), "jwt.ttl: 25h is not between 1m and 24h"},
+		{"an issuer that is not one", with("jwt: {issuer: me}"), "jwt.issuer: is not an http or https address"},
+		{"an issuer that cannot be read", with(`jwt: {issuer: "http://%zz"}`), "jwt.issuer: is not a URL"},
+		{"a relative target", with("redirects: {after_sign_in: home}"), `redirects.after_sign_in: "home" is neither a path nor a web address`},
+		{"a target that browsers read as a host", with(`redirects: {after_sign_out: "//evil.example"}`), "redirects.after_sign_out"},
+		{"a target with a backslash", with(`redirects: {after_sign_out: '/\evil.example'}`), "redirects.after_sign_out"},
+		{"a script as a target", with(`redirects: {after_sign_out: "javascript:alert(1)"}`), "redirects.after_sign_out"},
+		{"no time for headers", with("server: {read_header_timeout: 0}"), "server.read_header_timeout: is 0"},
+		{"no end of idling", with("server: {idle_timeout: 0}"), "server.idle_timeout: is 0"},
+		{"small headers", with("server: {max_header_bytes: 4095}"), "server.max_header_bytes: 4095 is not between"},
+		{"large headers", with("server: {max_header_bytes: 1048577}"), "server.max_header_bytes: 1048577 is not between"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := Load(source(tt.file))
+			wantOneProblem(t, err, tt.want)
+		})
+	}
+}
+
+// wantOneProblem fails unless err is one problem that holds want, has a remedy
+// and shows no secret.
+func wantOneProblem(t *testing.T, err error, want string) {
+	t.Helper()
+	wantProblems(t, err, want)
+	if err == nil {
+		return
+	}
+	all := problemsOf(t, err)
+	if len(all) != 1 {
+		t.Errorf("%d problems, want 1:\n%v", len(all), err)
+	}
+	for _, p := range all {
+		if p.Remedy == "" {
+			t.Errorf("no remedy: %v", p)
+		}
+	}
+	for _, s := range []string{secret, "2718281828", "c2hvcnQ", "two-and-secret", keyA, "AAECAwQF"} {
+		if strings.Contains(err.Error(), s) {
+			t.Errorf("the message shows a secret: %v", err)
+		}
+	}
+}
+
+func TestProblemsOfEnvironmentAndFlags(t *testing.T) {
+	args := func(a ...string) []string { return a }
+	tests := []struct {
+		name, env string
+		args      []string
+		want      string
+	}{
+		{"a bad value", "AUTHPROXY_SESSION_MAX_AGE=long", nil, `AUTHPROXY_SESSION_MAX_AGE: session.max_age: "long" is not a duration; write`},
+		{"a value that a check refuses", "AUTHPROXY_SESSION_MAX_AGE=0", nil, "AUTHPROXY_SESSION_MAX_AGE: session.max_age: is 0"},
+		{"a bad entry", "AUTHPROXY_TRUSTED_PROXIES=10.0.0.1,x", nil, `AUTHPROXY_TRUSTED_PROXIES: trusted_proxies[1]: "x" is not`},
+		{"an empty entry", "AUTHPROXY_HOSTS=app.example.com,", nil, "AUTHPROXY_HOSTS: hosts[1]: is empty"},
+		{"not pairs", "AUTHPROXY_IDENTITY_HEADERS=X-A", nil, "AUTHPROXY_IDENTITY_HEADERS: identity.headers: is not a list of pairs; write name=value,name=value"},
+		{"a pair twice", "AUTHPROXY_IDENTITY_HEADERS=X-A=user.id,X-A=user.email", nil, `"X-A" is given twice`},
+		{"true in another spelling", "AUTHPROXY_COOKIE_INSECURE=yes", nil, `AUTHPROXY_COOKIE_INSECURE: cookie.insecure: "yes" is not true or false`},
+		{"a bad key", "AUTHPROXY_COOKIE_KEYS=" + secret, nil, "AUTHPROXY_COOKIE_KEYS: cookie.keys[0]: is not base64; make one with: authproxy keys new"},
+		{"a secret's file that is not there", "AUTHPROXY_PROVIDERS_CORP_CLIENT_SECRET_FILE=" + secret, nil, "AUTHPROXY_PROVIDERS_CORP_CLIENT_SECRET_FILE: providers.corp.client_secret_file: the file cannot be read"},
+		{"rules", "AUTHPROXY_RULES=x", nil, "AUTHPROXY_RULES: rules: can be set in the file only; write it to the file that --config or AUTHPROXY_CONFIG names"},
+		{"roles", "AUTHPROXY_IDENTITY_ROLES=x", nil, "identity.roles: can be set in the file only"},
+		{"one setting by two names", "AUTHPROXY_UPSTREAM_URL=http://a", args("--upstream=http://b", "--upstream.url=http://c"), "--upstream.url: upstream.url: is given twice, also by --upstream"},
+		{"an id that is none", "AUTHPROXY_PROVIDERS_Ä_CLIENT_ID=x", nil, "AUTHPROXY_PROVIDERS_Ä_CLIENT_ID: providers: does not name a provider; use 1 to 32"},
+		{"half a provider", "AUTHPROXY_PROVIDERS_NEW_CLIENT_ID=x", args("--providers.new.type", "oidc"), "AUTHPROXY_PROVIDERS_NEW_CLIENT_ID: providers.new.issuer: is required"},
+
+		{"unknown flag", "", args("--session.max-age=1h"), "--session.max-age: is not a flag; did you mean --session.max_age?"},
+		{"unknown flag with a value behind", "", args("--client_secrt", secret), "--client_secrt: is not a flag; did you mean --client_secret?"},
+		{"unknown flag with its value", "", args("--client_secrt=" + secret), "--client_secrt: is not a flag"},
+		{"a flag without its group", "", args("--max_age=1h"), "did you mean --session.max_age?"},
+		{"a flag like no other", "", args("--zzzzzzzzzzzzz"), "--zzzzzzzzzzzzz: is not a flag; see the reference"},
+		{"unknown setting of a provider", "", args("--providers.corp.client-id=1"), "did you mean --providers.corp.client_id?"},
+		{"a flag without value", "", args("--prefix"), "--prefix: prefix: has no value; write --prefix=value"},
+		{"a flag before another", "", args("--prefix", "--cookie.insecure"), "--prefix: prefix: has no value"},
+		{"a stray argument", "", args("--prefix", "/a", secret), "argument 3 is not a flag; write flags as --name value or --name=value"},
+		{"one dash", "", args("-prefix=/a"), "argument 1 is not a flag"},
+		{"a flag twice", "", args("--prefix=/a", "--prefix=/b"), "--prefix: prefix: is given twice, also by --prefix"},
+		{"--provider twice", "", args("--provider=oidc", "--issuer=https://x", "--client_id=a", "--provider=oidc"), "--provider: provider: is given twice"},
+		{"a bad value by flag", "", args("--log.level=loud"), `--log.level: log.level: "loud" is not one of its values`},
+		{"a short flag without --provider", "", args("--client_id=a"), "--client_id: client_id: belongs to no provider; add --provider oidc"},
+		{"a provider of a later version", "", args("--provider=github", "--client_id=a"), `--provider: provider: "github" is not supported in this version; the only value is oidc`},
+		{"--provider alone", "", args("--provider=oidc", "--client_id=a"), "--provider: providers.oidc.issuer: is required"},
+		{"--provider with a secret twice", "", args("--provider=oidc", "--client_id=a", "--issuer=https://x", "--client_secret="+secret, "--client_secret_file=/run/secrets/client_secret"), "--client_secret: providers.oidc.client_secret: is given, and providers.oidc.client_secret_file too"},
+		{"a file that is not there", "", args("--config=/nowhere"), "--config: config: /nowhere cannot be read: file does not exist; check the path"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			src := source(with())
+			src.Environ, src.Args = []string{tt.env}, tt.args
+			_, warnings, err := Load(src)
+			wantOneProblem(t, err, tt.want)
+			if strings.Contains(fmt.Sprint(warnings), secret) {
+				t.Errorf("a warning shows a secret: %v", warnings)
+			}
+		})
+	}
+}
+
+func TestAllProblemsAreReportedAtOnce(t *testing.T) {
+	src := source("listen: 1\nsession:\n  max_age: x\n  updat_age: 1h\nrules:\n  - {}\n")
+	src.Environ = []string{"AUTHPROXY_LOG_LEVEL=loud"}
+	src.Args = []string{"--nonsense"}
+	_, _, err := Load(src)
+	var got []string
+	for _, p := range problemsOf(t, err) {
+		got = append(got, fmt.Sprintf("%s:%d:%d %s", p.File, p.Line, p.Col, p.Setting))
+	}
+	want := []string{
+		"c.yaml:1:9 listen", "c.yaml:3:12 session.max_age", "c.yaml:4:3 session.updat_age", "c.yaml:6:5 rules[0]",
+		"--nonsense:0:0 ", "AUTHPROXY_LOG_LEVEL:0:0 log.level", ":0:0 public_url", ":0:0 upstream", ":0:0 providers",
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("problems:\n got %v\nwant %v", got, want)
+	}
+}
+
+func TestTwoProvidersOfOneID(t *testing.T) {
+	entry := "  - {id: corp, type: oidc, issuer: \"https://x\", client_id: a}\n"
+	_, _, err := Load(source(with("providers:\n" + entry + entry)))
+	wantOneProblem(t, err, `c.yaml:3:10: providers[1].id: "corp" is the id of another provider`)
+}
+
+func TestWhatMustNotBeRefused(t *testing.T) {
+	tests := []struct{ name, file string }{
+		{"sections with all lines commented out", with("session:\nlog:\n")},
+		{"a file that begins with ---", "---\n" + with()},
+		{"a byte order mark", "\ufeff" + with()},
+		{"plain http on localhost", with("public_url: http://localhost:4180")},
+		{"plain http below localhost", with("public_url: http://app.localhost")},
+		{"plain http on loopback", with(`public_url: "http://[::1]:4180"`)},
+		{"an issuer on loopback", with("providers: [{id: a, type: oidc, issuer: \"http://127.0.0.1:9000\", client_id: b}]")},
+		{"routes without upstream", "public_url: https://a.example\n" + top()["providers"] + "\nroutes: [{upstream: \"http://x\"}]"},
+		{"admin off", with(`admin: {listen: ""}`)},
+		{"any free port twice", with("listen: \"127.0.0.1:0\"\nadmin: {listen: \"127.0.0.1:0\"}")},
+		{"one port on two addresses", with("listen: \"10.0.0.1:80\"\nadmin: {listen: \"127.0.0.1:80\"}")},
+		{"a host with our own name", with(`hosts: ["APP.example.com:8443", "app.example.com."]`)},
+		{"hosts below the domain", with("hosts: [example.com, \"*.x.example.com\"]\ncookie: {domain: example.com}")},
+		{"keys for URLs without padding", with("cookie: {keys: [__79_Pv6-fj39vX08_Lx8O_u7ezr6uno5-bl5OPi4eA]}")},
+		{"an internal domain", with("public_url: https://app.corp.internal\ncookie: {domain: corp.internal}")},
+		{"a hard end at the age", with("session: {absolute_max_age: 168h}")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			mustLoad(t, source(tt.file))
+		})
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add(with(), "AUTHPROXY_HOSTS=a,b", "--prefix=/a")
+	f.Add(with("cookie: {keys: ["+keyA+"]}"), "AUTHPROXY_PROVIDERS_A_CLIENT_ID=b", "--provider oidc --issuer https://x")
+	f.Add(with("rules: [{require: {roles: [a]}}]", "identity: {headers: {X: user.id}}"), "AUTHPROXY_PORT=tcp://x", "--config x")
+	f.Add("~", "", "")
+	f.Add("a: &a [*a]\n<<: *a\n? b\n: !!c |\n d", "AUTHPROXY_IDENTITY_HEADERS=a=b", "--upstream.pass_host")
+	f.Fuzz(func(t *testing.T, file, env, args string) {
+		c, _, err := Load(Source{
+			File:     "c.yaml",
+			Environ:  append(strings.Split(env, "\n"), "AUTHPROXY_PROVIDERS_FUZZ_CLIENT_SECRET="+secret),
+			Args:     strings.Fields(args),
+			ReadFile: func(string) ([]byte, error) { return []byte(file), nil },
+		})
+		if err != nil {
+			for _, p := range problemsOf(t, err) {
+				if p.Message == "" || p.Remedy == "" {
+					t.Errorf("problem without message or remedy: %#v", p)
+				}
+			}
+			if strings.Contains(err.Error(), secret) && !strings.Contains(file+env+args, secret) {
+				t.Errorf("the message shows a secret: %v", err)
+			}
+			return
+		}
+		if c.PublicURL == nil || c.Upstream == nil && len(c.Routes) == 0 || len(c.Providers) == 0 {
+			t.Errorf("incomplete configuration: %+v", c)
+		}
+		for _, key := range c.Cookie.Keys {
+			if len(key) != keySize {
+				t.Errorf("a key of %d bytes", len(key))
+			}
+		}
+	})
+}

@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"authproxy/identity"
+)
+
+// stripper knows the header names that a client must not set. Names are
+// compared folded: in lower case, with "_" and "." as "-", because CGI, WSGI,
+// PHP and their kind cannot tell X_User_Id from X-User-Id (CVE-2025-64484,
+// CVE-2026-54763).
+type stripper struct {
+	exact    map[string]bool
+	prefixes []string
+	initials [256]bool // the first letters, folded, of all names: most headers end here
+}
+
+func newStripper(names []string) *stripper {
+	s := &stripper{exact: map[string]bool{}}
+	for _, name := range names {
+		folded := fold(name)
+		if prefix, ok := strings.CutSuffix(folded, "*"); ok {
+			s.prefixes = append(s.prefixes, prefix)
+			folded = prefix
+		} else {
+			s.exact[folded] = true
+		}
+		if folded == "" {
+			for i := range s.initials {
+				s.initials[i] = true
+			}
+			continue
+		}
+		s.initials[folded[0]] = true
+	}
+	return s
+}
+
+// fold returns name as the least careful reader sees it.
+func fold(name string) string {
+	clean := true
+	for i := range len(name) {
+		if c := name[i]; c == '_' || c == '.' || c >= 'A' && c <= 'Z' {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return name
+	}
+	b := []byte(name)
+	for i, c := range b {
+		switch {
+		case c == '_' || c == '.':
+			b[i] = '-'
+		case c >= 'A' && c <= 'Z':
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// matches says whether name must be stripped.
+func (s *stripper) matches(name string) bool {
+	if name == "" {
+		return false
+	}
+	first := name[0]
+	switch {
+	case first >= 'A' && first <= 'Z':
+		first += 'a' - 'A'
+	case first == '_' || first == '.':
+		first = '-'
+	}
+	if !s.initials[first] {
+		return false
+	}
+	folded := fold(name)
+	if s.exact[folded] {
+		return true
+	}
+	for _, prefix := range s.prefixes {
+		if strings.HasPrefix(folded, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// strip removes the headers from h.
+func (s *stripper) strip(h http.Header) {
+	for name := range h {
+		if s.matches(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// forwardingNames are the headers by which proxies tell where a request came
+// from. They count, and are handed on, only from trusted peers.
+func forwardingNames() []string {
+	return []string{"Forwarded", "X-Forwarded-*", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Original-*", "X-Rewrite-URL"}
+}
+
+// setIdentity tells the upstream who is there. It runs last: hop-by-hop headers
+// and the client's own claims are gone, so that nothing can remove or double
+// what is set here.
+func setIdentity(h http.Header, headers []identity.Header, authorization []string) {
+	for _, header := range headers {
+		if len(header.Value) > 0 {
+			h[header.Name] = header.Value
+		}
+	}
+	if len(authorization) > 0 {
+		h["Authorization"] = authorization
+	}
+}
+
+// setForwarded writes the headers that tell the upstream where the request came
+// from: anew, except that a trusted proxy's own word is continued.
+func (p *Proxy) setForwarded(in *http.Request, out http.Header) {
+	trusted := p.Trusted.Trusts(in)
+	if trusted {
+		for name, values := range in.Header {
+			if p.forwarding.matches(name) {
+				out[name] = values
+			}
+		}
+	}
+	from := peer(in).String()
+	if prior := out["X-Forwarded-For"]; len(prior) > 0 {
+		from = strings.Join(prior, ", ") + ", " + from
+	}
+	out["X-Forwarded-For"] = []string{from}
+	if !trusted || in.Header.Get("X-Forwarded-Host") == "" {
+		out["X-Forwarded-Host"] = []string{in.Host}
+	}
+	out["X-Forwarded-Proto"] = []string{p.scheme(in)}
+}
+
+// scheme returns how the browser reached in: as a trusted proxy says, else as
+// public_url says for its own host, else as the connection is.
+func (p *Proxy) scheme(in *http.Request) string {
+	if p.Trusted.Trusts(in) {
+		switch in.Header.Get("X-Forwarded-Proto") {
+		case "https", "wss":
+			return "https"
+		case "http", "ws":
+			return "http"
+		}
+	}
+	if in.TLS != nil {
+		return "https"
+	}
+	if strings.EqualFold(in.Host, p.PublicURL.Host) {
+		return p.PublicURL.Scheme
+	}
+	return "http"
+}

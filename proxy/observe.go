@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/rand"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"authproxy/policy"
+)
+
+// requestID is the header that names a request in logs, pages and upstreams.
+const requestID = "X-Request-Id"
+
+// setRequestID names r: a trusted proxy's name is kept, if it is one.
+func (p *Proxy) setRequestID(r *http.Request) {
+	if id := r.Header[requestID]; len(id) == 1 && isID(id[0]) && p.Trusted.Trusts(r) {
+		return
+	}
+	r.Header[requestID] = []string{rand.Text()}
+}
+
+func isID(id string) bool {
+	for i := range len(id) {
+		c := id[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	return id != "" && len(id) <= 128
+}
+
+// A recorder notes what an answer was.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		rec.status = status
+	}
+	rec.ResponseWriter.WriteHeader(status)
+}
+
+func (rec *recorder) Write(b []byte) (int, error) {
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+	n, err := rec.ResponseWriter.Write(b)
+	rec.bytes += int64(n)
+	return n, err
+}
+
+// Hijack notes the upgrade; the caller writes the answer itself.
+func (rec *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if rec.status == 0 {
+		rec.status = http.StatusSwitchingProtocols
+	}
+	return http.NewResponseController(rec.ResponseWriter).Hijack()
+}
+
+// Unwrap lets http.ResponseController find what the server's writer can do.
+func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
+
+// The faces that a request can come through.
+const (
+	faceOwn   = "own"
+	faceProxy = "proxy"
+)
+
+// metrics count requests. Counters are looked up by label values once and then
+// kept: the look-up costs more than the counting.
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	mu       sync.RWMutex
+	cells    map[cell]cellMetrics
+}
+
+// A cell is one combination of labels. All values come from configuration, so
+// there are few.
+type cell struct{ face, decision, route string }
+
+type cellMetrics struct {
+	count    prometheus.Counter
+	duration prometheus.Observer
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	labels := []string{"face", "decision", "route"}
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authproxy_requests_total", Help: "Requests by face (proxy, own), decision and route.",
+		}, labels),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "authproxy_request_duration_seconds", Help: "Time until the answer was complete, the upstream's included.",
+			Buckets: []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 10},
+		}, labels),
+		cells: map[cell]cellMetrics{},
+	}
+	if reg != nil {
+		reg.MustRegister(m.requests, m.duration)
+	}
+	return m
+}
+
+func (m *metrics) observe(c cell, d time.Duration) {
+	m.mu.RLock()
+	found, ok := m.cells[c]
+	m.mu.RUnlock()
+	if !ok {
+		found = cellMetrics{m.requests.WithLabelValues(c.face, c.decision, c.route), m.duration.WithLabelValues(c.face, c.decision, c.route)}
+		m.mu.Lock()
+		m.cells[c] = found
+		m.mu.Unlock()
+	}
+	found.count.Inc()
+	found.duration.Observe(d.Seconds())
+}
+
+// observe counts r and writes its line in the log: no query, no cookie, no
+// token.
+func (p *Proxy) observe(r *http.Request, rec *recorder, x *exchange, face string, begun time.Time) {
+	took := p.Now().Sub(begun)
+	decision, route := decisionOf(x, rec.status, face), ""
+	if x.route != nil {
+		route = x.route.name
+	}
+	p.metrics.observe(cell{face, decision, route}, took)
+	if p.LogRequests == LogNone || p.LogRequests == LogDenied && (decision == "allow" || decision == "own") {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs,
+		slog.String("request_id", r.Header[requestID][0]), slog.String("face", face), slog.String("decision", decision),
+		slog.String("method", r.Method), slog.String("host", r.Host), slog.String("path", r.URL.Path),
+		slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("client_ip", p.Trusted.ClientIP(r).String()),
+	)
+	if route != "" {
+		attrs = append(attrs, slog.String("route", route))
+	}
+	if rule := x.verdict.decision.Rule; rule != "" {
+		attrs = append(attrs, slog.String("rule", rule))
+	}
+	if who := x.verdict.who; who != nil {
+		attrs = append(attrs, slog.String("user", who.User.ID))
+	}
+	p.Log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+}
+
+// decisionOf names the decision in logs and metrics: that of the rules, or
+// "invalid" for a request that did not get that far.
+func decisionOf(x *exchange, status int, face string) string {
+	switch {
+	case face == faceOwn:
+		return "own"
+	case x.route != nil || x.verdict.decision.Outcome != policy.Deny:
+		return x.verdict.decision.Outcome.String()
+	case x.verdict.decision.Reason != "":
+		return policy.Deny.String()
+	case status >= 500:
+		return "error"
+	}
+	return "invalid"
+}

@@ -1,0 +1,216 @@
+// Package proxy is the data path: it decides about every request and passes the
+// allowed ones on to the application.
+//
+// [Proxy] is an http.Handler. A request below the prefix goes to [Config.Own];
+// every other one passes the gate, a straight line of five steps:
+//
+//	read the target ─> who is it? ─> what do the rules say? ─> note the activity ─> pass it on
+//	      400                                302, 401, 403                              502
+//
+// The promise: the upstream gets the request's target byte for byte as the
+// rules saw it, and every identity header it sees was written here.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"authproxy/identity"
+	"authproxy/page"
+	"authproxy/policy"
+	"authproxy/session"
+)
+
+// What of the requests is logged.
+const (
+	LogAll    = "all"
+	LogDenied = "denied"
+	LogNone   = "none"
+)
+
+// Config is what a [Proxy] needs.
+type Config struct {
+	// Prefix is the path below which Own answers.
+	Prefix string
+	Own    http.Handler
+	// PublicURL is how browsers reach us.
+	PublicURL *url.URL
+	// Routes are tried in order; a request that none selects is 404.
+	Routes []Route
+
+	Identity *identity.Resolver
+	Sessions *session.Manager
+	Rules    *policy.Set
+	// Paths says which ambiguous paths pass all the same.
+	Paths   policy.PathRules
+	Trusted TrustedProxies
+	// Strip names headers, with a "*" at the end for a prefix, that no client
+	// may send, besides the identity headers themselves.
+	Strip []string
+	// OwnsCookie says whether a cookie is ours and none of the upstream's
+	// business.
+	OwnsCookie func(name string) bool
+	Pages      *page.Renderer
+
+	// LogRequests is one of LogAll, LogDenied and LogNone.
+	LogRequests string
+	Log         *slog.Logger
+	// Now is the clock; nil means [time.Now].
+	Now func() time.Time
+	// Registerer takes the metrics; nil means none are published.
+	Registerer prometheus.Registerer
+}
+
+// A Proxy answers all requests of the public listener. It is safe for
+// concurrent use.
+type Proxy struct {
+	Config
+	routes        []*route
+	namesPath     bool // a rule or a route depends on the path
+	identityNames *stripper
+	forwarding    *stripper
+	transports    []*http.Transport
+	metrics       *metrics
+}
+
+// New returns the Proxy of c.
+func New(c Config) (*Proxy, error) {
+	if len(c.Routes) == 0 {
+		return nil, errors.New("proxy: at least one route to an upstream is required")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer)}
+	strip := append(c.Identity.HeaderNames(), c.Strip...)
+	if c.Identity.Config.Authorization != identity.AuthorizationPass {
+		strip = append(strip, "Authorization")
+	}
+	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
+	for _, r := range c.Routes {
+		route, err := p.newRoute(r)
+		if err != nil {
+			return nil, err
+		}
+		p.namesPath = p.namesPath || !route.anyP
+		p.routes = append(p.routes, route)
+	}
+	return p, nil
+}
+
+// Close closes the idle connections to the upstreams.
+func (p *Proxy) Close() {
+	for _, t := range p.transports {
+		t.CloseIdleConnections()
+	}
+}
+
+// An exchange is one request on its way through.
+type exchange struct {
+	target        target
+	verdict       verdict
+	route         *route
+	headers       []identity.Header
+	authorization []string
+}
+
+// ServeHTTP answers r, and logs and counts it.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begun := p.Now()
+	p.setRequestID(r)
+	rec := &recorder{ResponseWriter: w}
+	if p.isOwn(r) {
+		p.Own.ServeHTTP(rec, r)
+		p.observe(r, rec, &exchange{}, faceOwn, begun)
+		return
+	}
+	x := &exchange{}
+	if err := p.serve(rec, r, x); err != nil {
+		p.answer(rec, r, err)
+	}
+	p.observe(r, rec, x, faceProxy, begun)
+}
+
+// isOwn says whether r belongs to us. The path is compared as it was sent and
+// as it decodes: what decodes to a path of ours is ours too, and 404 there.
+func (p *Proxy) isOwn(r *http.Request) bool {
+	rest, ok := strings.CutPrefix(r.URL.Path, p.Prefix)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// serve is the straight line from a request to the upstream's answer.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (err error) {
+	if x.target, err = readTarget(r); err != nil {
+		return err
+	}
+	if x.verdict, err = p.judge(r, x.target); err != nil {
+		return err
+	}
+	if x.route = p.route(r, x.verdict.path); x.route == nil {
+		return &page.Error{Status: http.StatusNotFound}
+	}
+	if err := p.identify(w, r, x); err != nil {
+		return err
+	}
+	x.route.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	return nil
+}
+
+// route returns the first route that selects r, nil if there is none.
+func (p *Proxy) route(r *http.Request, path policy.Path) *route {
+	for _, route := range p.routes {
+		if route.selects(r.Host, path) {
+			return route
+		}
+	}
+	return nil
+}
+
+// identify notes the activity of a session and prepares what the upstream is
+// told.
+func (p *Proxy) identify(w http.ResponseWriter, r *http.Request, x *exchange) (err error) {
+	who := x.verdict.who
+	if who == nil {
+		return nil
+	}
+	if x.headers, err = who.Headers(); err != nil {
+		return &page.Error{Status: http.StatusForbidden, Code: "identity_too_large", Err: err,
+			Message: "You belong to more groups than the application can be told about.",
+			Hint:    "For the operator: " + err.Error()}
+	}
+	if x.authorization, err = p.Identity.Authorization(who); err != nil {
+		return err
+	}
+	if who.Session == nil || isPrefetch(r) {
+		return nil
+	}
+	if _, err := p.Sessions.Touch(w, r, who.Session); err != nil {
+		p.Log.WarnContext(r.Context(), "the session cookie could not be renewed; the session goes on", "err", err)
+	}
+	return nil
+}
+
+// isPrefetch says whether a browser asks for a page that nobody has opened yet:
+// that is no activity.
+func isPrefetch(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Sec-Purpose"), "prefetch") || r.Header.Get("Purpose") == "prefetch"
+}
+
+// answer is where a refusal becomes a response.
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
+	var signIn *redirectError
+	if errors.As(err, &signIn) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Add("Vary", "Cookie")
+		http.Redirect(w, r, signIn.location, http.StatusFound)
+		return
+	}
+	p.Pages.Error(w, r, err)
+}

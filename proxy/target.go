@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"authproxy/page"
+)
+
+// A target is a request target as it came over the wire: what rules judge and
+// what the upstream gets are the same bytes (RFC 9112, section 3.2).
+type target struct {
+	path     string // escaped, as sent
+	query    string // without "?"
+	hasQuery bool
+}
+
+// readTarget returns r's target. It refuses what is not a path: CONNECT and the
+// forms that only a forward proxy serves, and a fragment, which no client sends
+// and some servers cut off (GHSA-pxq7-h93f-9jrg).
+func readTarget(r *http.Request) (target, error) {
+	switch r.Method {
+	case http.MethodConnect, http.MethodTrace:
+		// TRACE would show the identity headers to whoever asks (RFC 9110,
+		// section 9.3.8).
+		return target{}, &page.Error{Status: http.StatusMethodNotAllowed, Message: r.Method + " is not served here."}
+	}
+	raw := r.RequestURI
+	if !strings.HasPrefix(raw, "/") { // absolute-form: net/http has moved its host to r.Host
+		raw = r.URL.EscapedPath()
+		if r.URL.RawQuery != "" || r.URL.ForceQuery {
+			raw += "?" + r.URL.RawQuery
+		}
+	}
+	if !strings.HasPrefix(raw, "/") || strings.Contains(raw, "#") {
+		return target{}, &page.Error{Status: http.StatusBadRequest, Code: "bad_target", Message: "The address of this request cannot be read."}
+	}
+	var t target
+	t.path, t.query, t.hasQuery = strings.Cut(raw, "?")
+	return t, nil
+}
+
+// String returns the target as it was sent.
+func (t target) String() string {
+	if t.hasQuery {
+		return t.path + "?" + t.query
+	}
+	return t.path
+}
+
+// applyTo makes u send exactly t. Opaque keeps net/url from encoding the path
+// anew; it cannot hold a path that begins with "//", which it would take for a
+// host.
+func (t target) applyTo(u *url.URL) {
+	u.RawQuery, u.ForceQuery = t.query, t.hasQuery
+	if strings.HasPrefix(t.path, "//") {
+		return
+	}
+	u.Opaque = t.path
+}

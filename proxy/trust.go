@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// TrustedProxies are the networks of the proxies in front of us whose
+// forwarding headers count. The zero value trusts nobody: who can reach us
+// directly can write any header.
+type TrustedProxies []netip.Prefix
+
+// peer returns the address that r came from.
+func peer(r *http.Request) netip.Addr {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
+}
+
+// Trusts says whether r came from a trusted proxy.
+func (t TrustedProxies) Trusts(r *http.Request) bool {
+	return len(t) > 0 && t.contains(peer(r))
+}
+
+func (t TrustedProxies) contains(addr netip.Addr) bool {
+	for _, prefix := range t {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// ClientIP returns the address that a request began at. X-Forwarded-For is read
+// from the right: each trusted proxy vouches for the entry before its own, and
+// the first address that is not a trusted proxy is the client. Whatever stands
+// left of it, the client may have written. An entry that is no address ends the
+// walk.
+func (t TrustedProxies) ClientIP(r *http.Request) netip.Addr {
+	client := peer(r)
+	if len(t) == 0 || !t.contains(client) {
+		return client
+	}
+	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for i := len(hops) - 1; i >= 0 && t.contains(client); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		client = hop.Unmap()
+	}
+	return client
+}

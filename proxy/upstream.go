@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"authproxy/cookie"
+	"authproxy/page"
+	"authproxy/policy"
+)
+
+// An Upstream is an application behind us.
+type Upstream struct {
+	// URL is its address: http, https, or unix with the socket's path. A path
+	// in an http URL is not used.
+	URL *url.URL
+	// PassHost hands the browser's Host on; otherwise it is the upstream's own.
+	PassHost bool
+	// RootCAs verify an https upstream; nil means the system's.
+	RootCAs *x509.CertPool
+}
+
+// A Route sends requests for a host and path to an upstream of their own.
+type Route struct {
+	// Host selects by host; the zero value selects every host.
+	Host policy.HostPattern
+	// Path selects by path; "" selects every path.
+	Path     string
+	Upstream Upstream
+}
+
+// route is a Route ready for use.
+type route struct {
+	name  string // for logs and metrics
+	host  policy.HostPattern
+	anyH  bool
+	path  policy.Glob
+	anyP  bool
+	proxy *httputil.ReverseProxy
+}
+
+func (rt *route) selects(host string, path policy.Path) bool {
+	return (rt.anyH || rt.host.Match(host)) && (rt.anyP || rt.path.Match(path.Decoded))
+}
+
+func (p *Proxy) newRoute(r Route) (*route, error) {
+	out := &route{host: r.Host, anyH: r.Host == policy.HostPattern{}, anyP: r.Path == ""}
+	out.name = strings.TrimSpace(r.Host.String() + r.Path)
+	if out.anyH && out.anyP {
+		out.name = "default"
+	}
+	if !out.anyP {
+		var err error
+		if out.path, err = policy.ParseGlob(r.Path); err != nil {
+			return nil, err
+		}
+	}
+	reverse, err := p.newReverseProxy(r.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	out.proxy = reverse
+	return out, nil
+}
+
+// newReverseProxy returns the proxy to one upstream, with a transport of its
+// own: what one application does to its connections does not touch another's.
+func (p *Proxy) newReverseProxy(u Upstream) (*httputil.ReverseProxy, error) {
+	transport, base, err := NewTransport(u)
+	if err != nil {
+		return nil, err
+	}
+	p.transports = append(p.transports, transport)
+	return &httputil.ReverseProxy{
+		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(pr, base, u.PassHost) },
+		Transport:      transport,
+		BufferPool:     bufferPool{&sync.Pool{New: func() any { return new([bufferSize]byte) }}},
+		ModifyResponse: p.modifyResponse,
+		ErrorHandler:   p.upstreamFailed,
+		ErrorLog:       slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug),
+	}, nil
+}
+
+// NewTransport returns the transport to an upstream and the base URL to use
+// with it. net/http keeps two idle connections to a host by default, and a
+// proxy under load would dial for most requests.
+func NewTransport(u Upstream) (*http.Transport, *url.URL, error) {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	t := &http.Transport{
+		DialContext:           dialer.DialContext,
+		MaxIdleConnsPerHost:   512,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true, // what the client accepts is between it and the upstream
+		WriteBufferSize:       16 << 10,
+		ReadBufferSize:        16 << 10,
+	}
+	switch u.URL.Scheme {
+	case "http":
+		return t, &url.URL{Scheme: "http", Host: u.URL.Host}, nil
+	case "https":
+		t.ForceAttemptHTTP2 = true
+		t.TLSClientConfig = &tls.Config{RootCAs: u.RootCAs, MinVersion: tls.VersionTLS12}
+		return t, &url.URL{Scheme: "https", Host: u.URL.Host}, nil
+	case "unix":
+		socket := u.URL.Path
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+		return t, &url.URL{Scheme: "http", Host: "localhost"}, nil
+	}
+	return nil, nil, fmt.Errorf("proxy: the upstream's scheme %q is none of http, https, unix", u.URL.Scheme)
+}
+
+// bufferSize is the size of the buffers that bodies pass through, in bytes.
+const bufferSize = 32 << 10
+
+// A bufferPool implements httputil.BufferPool. It holds arrays, so that putting
+// one back allocates nothing.
+type bufferPool struct{ pool *sync.Pool }
+
+func (b bufferPool) Get() []byte  { return b.pool.Get().(*[bufferSize]byte)[:] }
+func (b bufferPool) Put(s []byte) { b.pool.Put((*[bufferSize]byte)(s)) }
+
+// exchangeKey is the context key of the exchange under way.
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// rewrite makes the upstream's request from the client's: where it goes, then
+// what it must not carry, then what we vouch for.
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool) {
+	x := exchangeOf(pr.In.Context())
+	out := pr.Out
+	out.URL.Scheme, out.URL.Host = base.Scheme, base.Host
+	x.target.applyTo(out.URL)
+	out.Host = ""
+	if passHost {
+		out.Host = pr.In.Host
+	}
+	out.Trailer = nil
+	p.identityNames.strip(out.Header)
+	p.forwarding.strip(out.Header)
+	cookie.Remove(out.Header, p.OwnsCookie)
+	p.setForwarded(pr.In, out.Header)
+	setIdentity(out.Header, x.headers, x.authorization)
+}
+
+// modifyResponse keeps an application from overwriting our cookies, and a
+// browser from showing a signed-in person's page to the next one after
+// sign-out.
+func (p *Proxy) modifyResponse(res *http.Response) error {
+	cookie.RemoveSet(res.Header, p.OwnsCookie)
+	x := exchangeOf(res.Request.Context())
+	if x == nil || x.verdict.who == nil || len(res.Header["Cache-Control"]) > 0 {
+		return nil
+	}
+	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+		res.Header["Cache-Control"] = []string{"private, no-store"}
+	}
+	return nil
+}
+
+// upstreamFailed answers for an upstream that did not.
+func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
+	e := &page.Error{Status: http.StatusBadGateway, Code: "upstream_unreachable", Err: err}
+	var timeout net.Error
+	switch {
+	case r.Context().Err() != nil:
+		e = &page.Error{Status: 499, Code: "canceled", Err: err}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		e.Status, e.Code = http.StatusGatewayTimeout, "upstream_timeout"
+	}
+	p.Pages.Error(w, r, e)
+}

@@ -1,0 +1,202 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"authproxy/oauth"
+	"authproxy/page"
+	"authproxy/session"
+)
+
+// callback ends the sign-in that [Server.begin] began: prove that this browser
+// began it, let the provider vouch for the person, judge whether the person may
+// come in, start the session, go where the browser wanted to.
+func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	noStore(w)
+	answer, st, err := s.readCallback(r.URL.Query(), p)
+	if err != nil {
+		s.failed(r, p, "state", err)
+		return err
+	}
+	rd := s.returnURL(st.ReturnTo, s.AfterSignIn) // judged again: the hosts may have changed meanwhile
+	fl, ok := s.flows.take(w, r, st.ID)
+	if !ok || fl.Provider != p.ID() {
+		return s.recover(w, r, p, st, rd)
+	}
+	id, err := p.Exchange(r.Context(), fl.Login, answer)
+	if err != nil {
+		return s.exchangeFailed(w, r, p, st, rd, err)
+	}
+	return s.start(w, r, p, id, rd)
+}
+
+// readCallback reads the provider's answer and opens the state in it. Nobody is
+// contacted and nothing changes before the state is known to be ours and p's.
+func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, state, error) {
+	var st state
+	refused := &page.Error{
+		Status: http.StatusBadRequest, Code: "invalid_state", Title: "Sign-in could not be verified",
+		Message:  "This answer does not belong to a sign-in that began here. Please sign in again.",
+		RetryURL: s.SignInURL(s.AfterSignIn),
+	}
+	for _, name := range []string{"state", "code", "iss", "error"} {
+		if len(q[name]) > 1 {
+			refused.Err = errors.New("web: the parameter " + name + " is repeated")
+			return oauth.Callback{}, st, refused
+		}
+	}
+	answer := oauth.Callback{State: q.Get("state"), Code: q.Get("code"), Issuer: q.Get("iss"), Error: q.Get("error")}
+	if err := s.Sealer.Open(stateName, answer.State, &st); err != nil {
+		refused.Err = errors.New("web: the state does not open")
+		return answer, st, refused
+	}
+	if st.Provider != p.ID() {
+		refused.Err = errors.New("web: the state is for another provider")
+		return answer, st, refused
+	}
+	return answer, st, nil
+}
+
+// recover is for an answer whose flow is gone: the sign-in took too long, its
+// cookie was pushed out or not sent, or the answer was used already (back
+// button, reload). Whoever is signed in goes on; otherwise the flow starts
+// again, once.
+func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
+	if _, err := s.Sessions.Lookup(r); err == nil {
+		redirect(w, r, rd, http.StatusFound)
+		return nil
+	}
+	if st.Attempt == 0 {
+		s.metrics.signIns.WithLabelValues(p.ID(), "restarted").Inc()
+		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{})
+	}
+	err := &page.Error{
+		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in could not be completed",
+		Message:  "Your browser did not send back the cookie that this sign-in started with. Are cookies allowed for this site?",
+		Hint:     "For the operator: " + cookieCauses,
+		RetryURL: s.signInAgain(p, rd),
+	}
+	s.failed(r, p, "cookie", err)
+	return err
+}
+
+// exchangeFailed turns an error of [oauth.Provider.Exchange] into an answer.
+func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string, err error) error {
+	var refused *oauth.RefusedError
+	switch {
+	case errors.Is(err, oauth.ErrUnavailable):
+		s.failed(r, p, "unavailable", err)
+		return s.unavailable(p, rd, err)
+	case errors.As(err, &refused):
+		s.failed(r, p, "refused", err)
+		return s.refused(p, rd, refused)
+	case errors.Is(err, oauth.ErrCode) && st.Attempt == 0:
+		// A late answer: codes live for a minute or so.
+		s.metrics.signIns.WithLabelValues(p.ID(), "restarted").Inc()
+		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{})
+	}
+	s.failed(r, p, "invalid", err)
+	return &page.Error{
+		Status: http.StatusForbidden, Code: "sign_in_not_verified", Title: "Sign-in could not be verified",
+		Message:  "What " + p.Name() + " answered does not prove who you are. The log has the cause under this request id.",
+		RetryURL: s.signInAgain(p, rd), Err: err,
+	}
+}
+
+// refused is the page for an error that the provider sent instead of a code.
+func (s *Server) refused(p *oauth.Provider, rd string, err *oauth.RefusedError) error {
+	switch err.Code {
+	case "access_denied":
+		return &page.Error{
+			Status: http.StatusForbidden, Code: "sign_in_refused", Title: "Sign-in was cancelled",
+			Message:  p.Name() + " did not confirm the sign-in: it was cancelled, or this account may not use the application.",
+			RetryURL: s.signInAgain(p, rd), Err: err,
+		}
+	case "server_error", "temporarily_unavailable":
+		return s.unavailable(p, rd, err)
+	}
+	return &page.Error{
+		Status: http.StatusBadRequest, Code: "sign_in_refused", Title: "Sign-in did not work",
+		Message:  p.Name() + " refused the sign-in. The log has its error code under this request id.",
+		RetryURL: s.signInAgain(p, rd), Err: err,
+	}
+}
+
+// start judges whether the person may come in, and begins the session.
+func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider, id *oauth.Identity, rd string) error {
+	u := session.User{
+		ID: session.UserID(id.Issuer, id.Subject), Issuer: id.Issuer, Subject: id.Subject, Provider: p.ID(),
+		Email: id.Email, EmailVerified: id.EmailVerified, Name: id.Name, Image: id.Picture, Groups: id.Groups,
+	}
+	if !s.Identity.Admits(&u) {
+		err := s.notAdmitted(&u, rd)
+		s.failed(r, p, "not_admitted", err)
+		return err
+	}
+	begun := &session.Session{
+		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR, Tokens: s.keep(id),
+	}
+	if begun.AuthTime.IsZero() {
+		begun.AuthTime = s.Now()
+	}
+	dropped, err := s.Sessions.Start(w, r, begun)
+	if err != nil {
+		return err
+	}
+	if dropped {
+		s.Log.WarnContext(r.Context(), "the provider's tokens do not fit the session cookie and were left out; upstreams get no Authorization",
+			"provider", p.ID(), "user", u.ID)
+	}
+	s.flows.clear(w, r, signedOutCookie)
+	if err := s.noteSignIn(w, r); err != nil {
+		return err
+	}
+	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
+	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
+	redirect(w, r, rd, http.StatusFound)
+	return nil
+}
+
+// keep returns the provider's tokens that an upstream is to get; the others are
+// not worth the room in the cookie.
+func (s *Server) keep(id *oauth.Identity) session.Tokens {
+	switch s.Identity.Config.Authorization {
+	case "access_token":
+		return session.Tokens{Access: id.Tokens.Access, AccessExpiry: id.Tokens.AccessExpiry}
+	case "id_token":
+		return session.Tokens{ID: id.Tokens.ID, IDExpiry: id.Tokens.IDExpiry}
+	}
+	return session.Tokens{}
+}
+
+// notAdmitted is the page for a person whom sign_in does not name.
+func (s *Server) notAdmitted(u *session.User, rd string) *page.Error {
+	e := &page.Error{
+		Status: http.StatusForbidden, Code: "not_admitted", Title: "This account has no access",
+		Message:       "You signed in, but this account may not use the application.",
+		User:          u.Email,
+		SwitchAccount: s.absolute("/sign-in", url.Values{"rd": {rd}, "prompt": {"select_account"}}),
+	}
+	if u.Email != "" && !u.EmailVerified {
+		e.Message = "You signed in, but your e-mail address is not verified, so it does not count."
+	}
+	return e
+}
+
+// failed writes the audit event and counts a sign-in that did not succeed.
+func (s *Server) failed(r *http.Request, p *oauth.Provider, outcome string, err error) {
+	s.metrics.signIns.WithLabelValues(p.ID(), outcome).Inc()
+	s.audit(r, "sign_in_failed", "provider", p.ID(), "outcome", outcome, "err", err)
+}
+
+// audit logs an event about who came and went.
+func (s *Server) audit(r *http.Request, event string, args ...any) {
+	args = append([]any{"event", event, "request_id", r.Header.Get("X-Request-Id"), "client_ip", s.ClientIP(r)}, args...)
+	s.Log.InfoContext(r.Context(), "audit", args...)
+}

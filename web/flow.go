@@ -1,0 +1,226 @@
+package web
+
+import (
+	"container/list"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"authproxy/cookie"
+	"authproxy/oauth"
+)
+
+const (
+	// flowCookie begins the name of each sign-in's own cookie; its id follows.
+	flowCookie = "authproxy_flow_"
+	// signedOutCookie remembers that somebody signed out here, so that the next
+	// sign-in asks for the account: the provider would sign the same person
+	// straight back in.
+	signedOutCookie = "authproxy_signed_out"
+	// signedInCookie counts sign-ins that ended a moment ago, to see a loop.
+	signedInCookie = "authproxy_signed_in"
+
+	// flowAge is how long a sign-in may take.
+	flowAge = 15 * time.Minute
+	// maxFlows is how many sign-ins of one browser may be under way: each is a
+	// cookie, and a header of many is refused by servers in front of us.
+	maxFlows = 5
+	// maxOpened bounds the flow cookies of one request that are looked into.
+	maxOpened = 32
+	// signedOutAge is how long signedOutCookie lasts.
+	signedOutAge = 24 * time.Hour
+	// loopWindow is the time in which maxLoops sign-ins are too many.
+	loopWindow = 30 * time.Second
+	maxLoops   = 3
+	// stateName is what a state is sealed for.
+	stateName = "state"
+	// maxUsed bounds the list of used flows.
+	maxUsed = 10_000
+)
+
+// A flow is what its cookie remembers of a sign-in under way.
+type flow struct {
+	ID       string      `cbor:"1,keyasint"`
+	Provider string      `cbor:"2,keyasint"`
+	Login    oauth.Login `cbor:"3,keyasint"`
+	Begun    int64       `cbor:"4,keyasint"` // Unix time
+}
+
+// A state is what travels to the provider and back. Whoever holds it cannot
+// read or change it, but can show it in another browser: it proves nothing
+// without its flow's cookie.
+type state struct {
+	ID       string `cbor:"1,keyasint"`
+	Provider string `cbor:"2,keyasint"`
+	ReturnTo string `cbor:"3,keyasint"`
+	Attempt  int    `cbor:"4,keyasint"`
+}
+
+// flows keeps the cookies of sign-ins under way.
+type flows struct {
+	sealer  *cookie.Sealer
+	options cookie.Options
+	prefix  string // full name of flow cookies, without the id
+	now     func() time.Time
+	used    *usedFlows
+}
+
+func newFlows(sealer *cookie.Sealer, options cookie.Options, now func() time.Time) (*flows, error) {
+	// A sign-in runs on one host and comes back by a top-level navigation.
+	options.Domain, options.SameSite, options.Prefix = "", http.SameSiteLaxMode, cookie.PrefixAuto
+	prefix, err := options.FullName(flowCookie)
+	if err != nil {
+		return nil, err
+	}
+	return &flows{sealer: sealer, options: options, prefix: prefix, now: now, used: newUsedFlows()}, nil
+}
+
+// OwnsCookie says whether name is that of a cookie that this package sets.
+func OwnsCookie(name string) bool {
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "__Host-"), "__Secure-")
+	return strings.HasPrefix(name, flowCookie) || name == signedOutCookie || name == signedInCookie
+}
+
+// jar returns the jar of the cookie that is called base.
+func (f *flows) jar(base string) *cookie.Jar {
+	jar, err := cookie.NewJar(base, f.options)
+	if err != nil {
+		panic(err) // newFlows has made a name with the same options
+	}
+	return jar
+}
+
+// set seals v into the cookie base for maxAge.
+func (f *flows) set(w http.ResponseWriter, r *http.Request, base string, v any, maxAge time.Duration) error {
+	jar := f.jar(base)
+	value, err := f.sealer.Seal(jar.Name(), v)
+	if err != nil {
+		return err
+	}
+	return jar.Set(w, r, value, maxAge)
+}
+
+// get opens the cookie base into v, a pointer.
+func (f *flows) get(r *http.Request, base string, v any) bool {
+	jar := f.jar(base)
+	for _, value := range jar.Values(r) {
+		if f.sealer.Open(jar.Name(), value, v) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// clear expires the cookie base if the browser shows it.
+func (f *flows) clear(w http.ResponseWriter, r *http.Request, base string) {
+	jar := f.jar(base)
+	if len(jar.Values(r)) > 0 {
+		jar.Clear(w)
+	}
+}
+
+// begin writes the cookie of a new flow and makes room for it.
+func (f *flows) begin(w http.ResponseWriter, r *http.Request, fl flow) error {
+	fl.Begun = f.now().Unix()
+	f.evict(w, r)
+	return f.set(w, r, flowCookie+fl.ID, fl, flowAge)
+}
+
+// evict expires the browser's flow cookies that are over or do not open, and of
+// the others the oldest, until there is room for one more.
+func (f *flows) evict(w http.ResponseWriter, r *http.Request) {
+	var alive []flow
+	opened := 0
+	for name := range cookie.Names(r.Header) {
+		id, ok := strings.CutPrefix(name, f.prefix)
+		if !ok {
+			continue
+		}
+		if opened++; opened > maxOpened {
+			return
+		}
+		if fl, ok := f.read(r, id); ok {
+			alive = append(alive, fl)
+		} else if isFlowID(id) {
+			f.jar(flowCookie + id).Clear(w)
+		}
+	}
+	slices.SortFunc(alive, func(a, b flow) int { return int(a.Begun - b.Begun) })
+	for len(alive) >= maxFlows {
+		f.jar(flowCookie + alive[0].ID).Clear(w)
+		alive = alive[1:]
+	}
+}
+
+// read returns the flow called id if its cookie came back in time.
+func (f *flows) read(r *http.Request, id string) (flow, bool) {
+	var fl flow
+	if !isFlowID(id) || !f.get(r, flowCookie+id, &fl) {
+		return flow{}, false
+	}
+	age := f.now().Sub(time.Unix(fl.Begun, 0))
+	return fl, fl.ID == id && age < flowAge
+}
+
+// take returns the flow called id once, and expires its cookie: the answer to a
+// sign-in that was used is worth nothing, even to who kept a copy of all its
+// cookies.
+func (f *flows) take(w http.ResponseWriter, r *http.Request, id string) (flow, bool) {
+	fl, ok := f.read(r, id)
+	if !ok {
+		return flow{}, false
+	}
+	f.jar(flowCookie + id).Clear(w)
+	return fl, f.used.first(id, f.now())
+}
+
+// isFlowID says whether id has the form of rand.Text: it becomes part of a
+// cookie's name.
+func isFlowID(id string) bool {
+	for i := range len(id) {
+		if c := id[i]; !(c >= 'A' && c <= 'Z' || c >= '2' && c <= '7') {
+			return false
+		}
+	}
+	return len(id) >= 16 && len(id) <= 32
+}
+
+// usedFlows remembers the flows of the last minutes that were used. It is
+// bounded; what it forgets too early is still protected by the code, which the
+// provider takes once.
+type usedFlows struct {
+	mu    sync.Mutex
+	seen  map[string]bool
+	order *list.List // of usedFlow, the oldest first
+}
+
+type usedFlow struct {
+	id string
+	at time.Time
+}
+
+func newUsedFlows() *usedFlows {
+	return &usedFlows{seen: map[string]bool{}, order: list.New()}
+}
+
+// first says whether id is used for the first time, and remembers it.
+func (u *usedFlows) first(id string, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for e := u.order.Front(); e != nil; e = u.order.Front() {
+		old := e.Value.(usedFlow)
+		if now.Sub(old.at) < flowAge && u.order.Len() < maxUsed {
+			break
+		}
+		u.order.Remove(e)
+		delete(u.seen, old.id)
+	}
+	if u.seen[id] {
+		return false
+	}
+	u.seen[id] = true
+	u.order.PushBack(usedFlow{id, now})
+	return true
+}

@@ -1,0 +1,123 @@
+package web
+
+import (
+	"net/url"
+	"strings"
+)
+
+// maxReturnURL bounds a return URL in bytes: it travels in the state.
+const maxReturnURL = 2048
+
+// returnURL returns target if a browser may be sent there, else fallback.
+func (s *Server) returnURL(target, fallback string) string {
+	if s.isReturnURL(target) {
+		return target
+	}
+	return fallback
+}
+
+// isReturnURL says whether target is a path on this host or an absolute URL of
+// one of our hosts, read as browsers read it (WHATWG URL), not as net/url does:
+// a browser takes "\" for "/", drops tabs and line breaks, and sees a host in
+// "//evil", "/\evil" and "https:evil". Whatever two readers could see
+// differently is refused rather than interpreted.
+func (s *Server) isReturnURL(target string) bool {
+	if target == "" || len(target) > maxReturnURL || !printable(target) {
+		return false
+	}
+	local := target
+	if !strings.HasPrefix(target, "/") {
+		var ok bool
+		if local, ok = s.cutOurOrigin(target); !ok {
+			return false
+		}
+	}
+	p, _, _ := strings.Cut(local, "#")
+	p, _, _ = strings.Cut(p, "?")
+	return plainPath(p) && !s.wouldLoop(p)
+}
+
+// printable says whether target is visible ASCII without "\": browsers strip or
+// rewrite everything else before they read a URL.
+func printable(target string) bool {
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c >= 0x7f || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// cutOurOrigin takes scheme and host off an absolute URL if they are ours, and
+// returns the rest, which begins with "/", "?" or "#" or is empty.
+func (s *Server) cutOurOrigin(target string) (string, bool) {
+	rest, ok := strings.CutPrefix(target, s.PublicURL.Scheme+"://")
+	if !ok {
+		return "", false
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	host := rest[:end]
+	if !plainHost(host) || !s.isOurHost(host) {
+		return "", false
+	}
+	if rest = rest[end:]; !strings.HasPrefix(rest, "/") {
+		rest = "/" + rest
+	}
+	// The second opinion: net/url must see the same host and no user.
+	u, err := url.Parse(target)
+	return rest, err == nil && u.Host == host && u.User == nil
+}
+
+// plainHost says whether host is a name or address with an optional port and
+// nothing that some parser takes for the end of one.
+func plainHost(host string) bool {
+	for i := range len(host) {
+		c := host[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte(".-:[]", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return host != ""
+}
+
+// plainPath says whether p is a path with one leading slash and no dot
+// segments, in any decoding: servers and browsers decode at different times,
+// and "/.//evil.example" is a host to whoever cleans it first.
+func plainPath(p string) bool {
+	for range 4 {
+		if !strings.HasPrefix(p, "/") || strings.HasPrefix(p, "//") || strings.ContainsFunc(p, hidden) {
+			return false
+		}
+		for segment := range strings.SplitSeq(p, "/") {
+			name, _, _ := strings.Cut(segment, ";")
+			if name == "." || name == ".." {
+				return false
+			}
+		}
+		decoded, err := url.PathUnescape(p)
+		if err != nil || decoded == p {
+			return err == nil
+		}
+		p = decoded
+	}
+	return false // whoever encodes four times wants to hide something
+}
+
+// hidden says whether r changes what a reader of URLs sees: control characters
+// and the backslash.
+func hidden(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }
+
+// wouldLoop says whether p is one of our own pages that send a browser on.
+func (s *Server) wouldLoop(p string) bool {
+	rest, ok := strings.CutPrefix(p, s.Prefix+"/")
+	if !ok {
+		return false
+	}
+	first, _, _ := strings.Cut(rest, "/")
+	return first == "sign-in" || first == "sign-out" || first == "callback"
+}

@@ -1,0 +1,261 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"authproxy/identity"
+	"authproxy/page"
+	"authproxy/session"
+)
+
+// rfc3339 formats times as the API shows them, in UTC and whole seconds.
+func rfc3339(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+type userJSON struct {
+	ID            string   `json:"id"`
+	Name          string   `json:"name"`
+	Email         string   `json:"email"`
+	EmailVerified bool     `json:"emailVerified"`
+	Image         string   `json:"image"`
+	Role          string   `json:"role"`
+	Roles         []string `json:"roles"`
+	Groups        []string `json:"groups"`
+}
+
+type sessionJSON struct {
+	ID         string   `json:"id"`
+	UserID     string   `json:"userId"`
+	CreatedAt  string   `json:"createdAt,omitempty"`
+	UpdatedAt  string   `json:"updatedAt,omitempty"`
+	LastSeenAt string   `json:"lastSeenAt,omitempty"`
+	ExpiresAt  string   `json:"expiresAt"`
+	IPAddress  string   `json:"ipAddress,omitempty"`
+	UserAgent  string   `json:"userAgent,omitempty"`
+	Provider   string   `json:"provider"`
+	AMR        []string `json:"amr"`
+}
+
+type sessionAnswer struct {
+	User    userJSON    `json:"user"`
+	Session sessionJSON `json:"session"`
+	Expires string      `json:"expires"`
+}
+
+// describe is what GET /session says of w. Lists are never null: scripts
+// iterate over them.
+func describe(w *identity.Who) sessionAnswer {
+	a := sessionAnswer{
+		User: userJSON{
+			ID: w.User.ID, Name: w.User.Name, Email: w.User.Email, EmailVerified: w.User.EmailVerified,
+			Image: w.User.Image, Role: w.Role(), Roles: orEmpty(w.Roles), Groups: orEmpty(w.User.Groups),
+		},
+		Session: sessionJSON{
+			ID: w.SessionID, UserID: w.User.ID, ExpiresAt: rfc3339(w.Expires), Provider: w.User.Provider, AMR: orEmpty(w.AMR),
+		},
+		Expires: rfc3339(w.Expires),
+	}
+	if s := w.Session; s != nil {
+		a.Session.CreatedAt, a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(s.CreatedAt), rfc3339(s.UpdatedAt), rfc3339(s.LastSeenAt)
+		a.Session.IPAddress, a.Session.UserAgent = s.IP, s.UserAgent
+	}
+	return a
+}
+
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// who identifies r. Somebody who may no longer have a session has none here.
+func (s *Server) who(r *http.Request) (*identity.Who, error) {
+	w, err := s.Identity.Identify(r)
+	if err == nil && !w.Admitted {
+		return nil, identity.ErrAnonymous
+	}
+	return w, err
+}
+
+// signedIn is [Server.who] for what needs somebody: it returns a 401 otherwise.
+func (s *Server) signedIn(r *http.Request) (*identity.Who, error) {
+	w, err := s.who(r)
+	switch {
+	case err == nil:
+		return w, nil
+	case errors.Is(err, identity.ErrBearer):
+		return nil, &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: err}
+	case errors.Is(err, identity.ErrAnonymous):
+		return nil, &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(s.AfterSignIn)}
+	}
+	return nil, err
+}
+
+// cookieSession is [Server.signedIn] for what changes the session: a token is
+// not enough.
+func (s *Server) cookieSession(r *http.Request) (*identity.Who, error) {
+	w, err := s.signedIn(r)
+	if err == nil && w.Session == nil {
+		return nil, &page.Error{Status: http.StatusUnauthorized, Message: "This needs the session's cookie; a token is not enough."}
+	}
+	return w, err
+}
+
+// getSession says who is there, null for nobody. It does not count as activity:
+// a page that polls it would keep a session alive for ever.
+func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.who(r)
+	switch {
+	case err == nil:
+		page.WriteJSON(w, http.StatusOK, describe(who))
+	case errors.Is(err, identity.ErrAnonymous), errors.Is(err, identity.ErrBearer):
+		page.WriteJSON(w, http.StatusOK, nil)
+	default:
+		return err
+	}
+	return nil
+}
+
+// extendSession counts as activity and slides the session now.
+func (s *Server) extendSession(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.cookieSession(r)
+	if err != nil {
+		return err
+	}
+	if r.ContentLength != 0 {
+		var body struct {
+			Data any `json:"data"`
+		}
+		if err := readJSON(w, r, &body); err != nil {
+			return err
+		}
+		if body.Data != nil {
+			return &page.Error{Status: http.StatusConflict, Code: "strategy_unsupported",
+				Message: "Session data needs a session store; session.store is cookie."}
+		}
+	}
+	extended, err := s.Sessions.Extend(w, r, who.Session)
+	if err != nil {
+		return err
+	}
+	a := describe(who)
+	a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(extended.UpdatedAt), rfc3339(extended.LastSeenAt)
+	a.Session.ExpiresAt, a.Expires = rfc3339(extended.End()), rfc3339(extended.End())
+	page.WriteJSON(w, http.StatusOK, a)
+	return nil
+}
+
+type deviceJSON struct {
+	ID         string `json:"id"`
+	Current    bool   `json:"current"`
+	CreatedAt  string `json:"createdAt"`
+	LastSeenAt string `json:"lastSeenAt"`
+	ExpiresAt  string `json:"expiresAt"`
+	IPAddress  string `json:"ipAddress"`
+	UserAgent  string `json:"userAgent"`
+	Device     string `json:"device"`
+	Provider   string `json:"provider"`
+}
+
+// listSessions lists the sessions of the person that are known here: with
+// cookies alone that is the current one, and the header says so.
+func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.cookieSession(r)
+	if err != nil {
+		return err
+	}
+	current := who.Session
+	w.Header().Set("X-Sessions-Complete", "false")
+	page.WriteJSON(w, http.StatusOK, []deviceJSON{{
+		ID: current.ID, Current: true, CreatedAt: rfc3339(current.CreatedAt), LastSeenAt: rfc3339(current.LastSeenAt),
+		ExpiresAt: rfc3339(current.End()), IPAddress: current.IP, UserAgent: current.UserAgent,
+		Device: session.Device(current.UserAgent), Provider: current.User.Provider,
+	}})
+	return nil
+}
+
+// revokeSession ends the current session. What other sessions there are is not
+// known without a store, so no answer must sound as if one had been ended.
+func (s *Server) revokeSession(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.cookieSession(r)
+	if err != nil {
+		return err
+	}
+	if r.PathValue("id") != who.SessionID {
+		return onlyCurrent()
+	}
+	if err := s.endSession(w, r); err != nil {
+		return err
+	}
+	noStore(w)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// revokeSessions would end several sessions at once, which needs a store.
+func (s *Server) revokeSessions(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.cookieSession(r); err != nil {
+		return err
+	}
+	if scope := r.URL.Query().Get("scope"); scope != "others" && scope != "all" {
+		return &page.Error{Status: http.StatusBadRequest, Code: "invalid_scope", Message: "scope must be others or all."}
+	}
+	return onlyCurrent()
+}
+
+func onlyCurrent() error {
+	return &page.Error{Status: http.StatusConflict, Code: "strategy_unsupported",
+		Message: "Only the current session can be ended while session.store is cookie; the others are known to their browsers alone."}
+}
+
+// userinfo answers in the shape that oauth2-proxy's endpoint has.
+func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.signedIn(r)
+	if err != nil {
+		return err
+	}
+	page.WriteJSON(w, http.StatusOK, map[string]any{
+		"sub": who.User.ID, "user": who.User.ID, "email": who.User.VerifiedEmail(),
+		"groups": orEmpty(who.User.Groups), "preferredUsername": who.User.Name,
+	})
+	return nil
+}
+
+// token hands the minted JWT to scripts that call another service.
+func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.signedIn(r)
+	if err != nil {
+		return err
+	}
+	if profile := r.URL.Query().Get("profile"); profile != "" {
+		return &page.Error{Status: http.StatusNotFound, Code: "unknown_profile", Message: "There is no such token profile."}
+	}
+	raw, expires, err := s.Identity.Token(who)
+	if err != nil {
+		return err
+	}
+	page.WriteJSON(w, http.StatusOK, map[string]any{
+		"token": raw, "token_type": "Bearer",
+		"expires_in": int(expires.Sub(s.Now()).Seconds()), "expires_at": rfc3339(expires),
+	})
+	return nil
+}
+
+// listProviders lists the ways to sign in.
+func (s *Server) listProviders(w http.ResponseWriter, r *http.Request) error {
+	all := map[string]any{}
+	for _, p := range s.Providers {
+		all[p.ID()] = map[string]string{
+			"id": p.ID(), "name": p.Name(), "type": p.Type(), "signinUrl": s.absolute("/sign-in/"+p.ID(), nil),
+		}
+	}
+	page.WriteJSON(w, http.StatusOK, all)
+	return nil
+}

@@ -1,0 +1,230 @@
+package web
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"authproxy/oauth"
+	"authproxy/page"
+)
+
+// signIn serves the page with the providers. With one provider the browser goes
+// straight on, unless somebody has just signed out or wants another account.
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
+	another := q.Get("prompt") != ""
+	if who, err := s.Identity.Identify(r); err == nil && who.Session != nil && who.Admitted && !another {
+		// A stale sign-in page, opened before another tab signed in.
+		redirect(w, r, rd, http.StatusFound)
+		return nil
+	}
+	signedOut := s.hasSignedOut(r)
+	if len(s.Providers) == 1 && !signedOut && !another {
+		return s.begin(w, r, s.Providers[0], rd, 0, prompts(q))
+	}
+	s.Pages.Chooser(w, r, s.chooser(q, rd, signedOut))
+	return nil
+}
+
+// chooser is the page's content; its links keep what the request asked for.
+func (s *Server) chooser(q url.Values, rd string, signedOut bool) page.Chooser {
+	c := page.Chooser{Host: s.PublicURL.Host}
+	if signedOut {
+		c.Notice = "You are signed out."
+	}
+	for _, p := range s.Providers {
+		query := url.Values{"rd": {rd}}
+		for _, name := range []string{"login_hint", "prompt"} {
+			if v := q.Get(name); v != "" {
+				query.Set(name, v)
+			}
+		}
+		c.Providers = append(c.Providers, page.Provider{ID: p.ID(), Name: p.Name(), URL: s.absolute("/sign-in/"+p.ID(), query)})
+	}
+	return c
+}
+
+// signInAt begins a sign-in at one provider.
+func (s *Server) signInAt(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	return s.begin(w, r, p, s.returnURL(askedReturn(q), s.AfterSignIn), 0, prompts(q))
+}
+
+func (s *Server) provider(id string) (*oauth.Provider, error) {
+	p, ok := s.providers[id]
+	if !ok {
+		return nil, &page.Error{Status: http.StatusNotFound, Code: "unknown_provider", Message: "There is no such way to sign in."}
+	}
+	return p, nil
+}
+
+// askedReturn is where the request wants the browser to end.
+func askedReturn(q url.Values) string {
+	for _, name := range []string{"rd", "callbackUrl", "callbackURL"} {
+		if v := q.Get(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// prompts are the request's wishes for the provider's page. "none" is not among
+// them: its answer could only be an error.
+func prompts(q url.Values) oauth.Prompts {
+	ask := oauth.Prompts{Prompt: q.Get("prompt")}
+	if !slices.Contains([]string{"login", "select_account", "consent"}, ask.Prompt) {
+		ask.Prompt = ""
+	}
+	if hint := q.Get("login_hint"); len(hint) <= 320 {
+		ask.LoginHint = hint
+	}
+	return ask
+}
+
+// begin starts a flow at p and sends the browser there. attempt counts the
+// times that this sign-in had to be started again.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider, rd string, attempt int, ask oauth.Prompts) error {
+	if err := s.checkLoop(r, p, rd); err != nil {
+		return err
+	}
+	if ask == (oauth.Prompts{}) && s.hasSignedOut(r) {
+		ask.Prompt = "select_account"
+	}
+	id := rand.Text()
+	sealed, err := s.Sealer.Seal(stateName, state{ID: id, Provider: p.ID(), ReturnTo: rd, Attempt: attempt})
+	if err != nil {
+		return err
+	}
+	login := oauth.NewLogin(sealed)
+	target, err := p.AuthCodeURL(r.Context(), sealed, login, ask)
+	if err != nil {
+		s.metrics.signIns.WithLabelValues(p.ID(), "unavailable").Inc()
+		return s.unavailable(p, rd, err)
+	}
+	if err := s.flows.begin(w, r, flow{ID: id, Provider: p.ID(), Login: login}); err != nil {
+		return err
+	}
+	s.metrics.signIns.WithLabelValues(p.ID(), "begun").Inc()
+	redirect(w, r, target, http.StatusFound)
+	return nil
+}
+
+// unavailable is the page for a provider that cannot be reached.
+func (s *Server) unavailable(p *oauth.Provider, rd string, err error) error {
+	return &page.Error{
+		Status: http.StatusServiceUnavailable, Code: "provider_unavailable", RetryAfter: 10 * time.Second,
+		Message:  p.Name() + " cannot be reached at the moment. Whoever is signed in stays signed in.",
+		RetryURL: s.signInAgain(p, rd), Err: err,
+	}
+}
+
+func (s *Server) signInAgain(p *oauth.Provider, rd string) string {
+	return s.absolute("/sign-in/"+p.ID(), url.Values{"rd": {rd}})
+}
+
+// A loop counts sign-ins that ended a moment ago.
+type loop struct {
+	Count int   `cbor:"1,keyasint"`
+	Since int64 `cbor:"2,keyasint"` // Unix time
+}
+
+// checkLoop breaks the circle of a browser that signs in again and again: the
+// sign-in works, but the session's cookie does not come back.
+func (s *Server) checkLoop(r *http.Request, p *oauth.Provider, rd string) error {
+	if s.recentSignIns(r).Count < maxLoops {
+		return nil
+	}
+	if _, err := s.Sessions.Lookup(r); err == nil {
+		return nil
+	}
+	return &page.Error{
+		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in goes round in circles",
+		Message:  "You signed in, but your browser does not send back the session's cookie. Are cookies allowed for this site?",
+		Hint:     "For the operator: " + cookieCauses,
+		RetryURL: s.signInAgain(p, rd),
+	}
+}
+
+// cookieCauses is what to look for when a browser does not send cookies back.
+const cookieCauses = "is public_url the address in the browser's address bar, with the right scheme (a Secure cookie is lost over http)? " +
+	"Does cookie.domain contain that host? Is cookie.same_site strict although the sign-in comes from another site? Does a proxy in front cut the cookie header?"
+
+func (s *Server) recentSignIns(r *http.Request) loop {
+	var l loop
+	if !s.flows.get(r, signedInCookie, &l) || s.Now().Sub(time.Unix(l.Since, 0)) >= loopWindow {
+		return loop{}
+	}
+	return l
+}
+
+// noteSignIn counts a sign-in that has just ended.
+func (s *Server) noteSignIn(w http.ResponseWriter, r *http.Request) error {
+	l := s.recentSignIns(r)
+	if l.Count == 0 {
+		l.Since = s.Now().Unix()
+	}
+	l.Count++
+	return s.flows.set(w, r, signedInCookie, l, loopWindow)
+}
+
+// hasSignedOut says whether this browser signed out and not in again.
+func (s *Server) hasSignedOut(r *http.Request) bool {
+	var yes bool
+	return s.flows.get(r, signedOutCookie, &yes) && yes
+}
+
+// signInSocial is the way in for scripts: it answers where to go.
+func (s *Server) signInSocial(w http.ResponseWriter, r *http.Request) error {
+	var ask struct {
+		Provider    string `json:"provider"`
+		CallbackURL string `json:"callbackURL"`
+	}
+	if err := readJSON(w, r, &ask); err != nil {
+		return err
+	}
+	p, err := s.provider(ask.Provider)
+	if err != nil {
+		return err
+	}
+	rd := s.AfterSignIn
+	if ask.CallbackURL != "" {
+		if rd = ask.CallbackURL; !s.isReturnURL(rd) {
+			return &page.Error{Status: http.StatusBadRequest, Code: "invalid_return_url",
+				Message: "callbackURL must be a path on this site, or a URL of one of its hosts."}
+		}
+	}
+	noStore(w)
+	page.WriteJSON(w, http.StatusOK, map[string]any{"url": s.signInAgain(p, rd), "redirect": true})
+	return nil
+}
+
+// maxBody bounds the JSON that we read, in bytes.
+const maxBody = 8 << 10
+
+// readJSON reads the request's body, one JSON value, into v.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	err := body.Decode(v)
+	if err == nil {
+		if _, extra := body.Token(); extra == io.EOF {
+			return nil
+		}
+		err = errors.New("more than one value")
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return &page.Error{Status: http.StatusRequestEntityTooLarge, Err: err}
+	}
+	return &page.Error{Status: http.StatusBadRequest, Code: "invalid_json", Message: "The body is not the JSON that is expected here.", Err: err}
+}

@@ -1,0 +1,205 @@
+// Package web serves what lies below the prefix: the way in and out, the JSON
+// session API, and the keys that verify our tokens.
+//
+// A sign-in passes through three places. [Server] begins it: it seals what it
+// must remember into the state that goes to the provider and into a cookie of
+// its own for each sign-in, so that several tabs do not disturb each other. The
+// provider sends the browser back to the callback, which proves that this
+// browser began this sign-in, and only then talks to the provider. The session
+// starts, and the browser goes where it wanted to.
+//
+//	/sign-in ──> /sign-in/{provider} ──302──> provider ──302──> /callback/{provider} ──302──> the page
+//	                   ^                                              │
+//	                   └── once, if the flow's cookie did not come back
+//
+// Nothing else writes a session.
+package web
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"authproxy/cookie"
+	"authproxy/identity"
+	"authproxy/oauth"
+	"authproxy/page"
+	"authproxy/policy"
+	"authproxy/session"
+	"authproxy/token"
+)
+
+// Config is what a [Server] needs.
+type Config struct {
+	// Prefix is the path that everything here lies below, such as "/auth".
+	Prefix string
+	// PublicURL is how browsers reach us; nothing is derived from a request.
+	PublicURL *url.URL
+	// Hosts are the hosts that are ours; that of PublicURL is one of them.
+	Hosts policy.Hosts
+	// AfterSignIn and AfterSignOut are where a browser goes that asked for
+	// nothing else.
+	AfterSignIn, AfterSignOut string
+
+	Providers []*oauth.Provider
+	Sessions  *session.Manager
+	Identity  *identity.Resolver
+	Tokens    *token.Issuer
+	Pages     *page.Renderer
+	// Sealer and Cookies are for the cookies of sign-ins under way.
+	Sealer  *cookie.Sealer
+	Cookies cookie.Options
+
+	// ClientIP returns the address a request comes from.
+	ClientIP func(*http.Request) string
+	// Log takes sign-ins, failures and sign-outs as audit events.
+	Log *slog.Logger
+	// Now is the clock; nil means [time.Now].
+	Now func() time.Time
+	// Registerer takes the metrics; nil means none are published.
+	Registerer prometheus.Registerer
+}
+
+// A Server answers requests below the prefix. It is safe for concurrent use.
+type Server struct {
+	Config
+	mux       *http.ServeMux
+	providers map[string]*oauth.Provider
+	flows     *flows
+	metrics   *metrics
+}
+
+// New returns the Server of c.
+func New(c Config) (*Server, error) {
+	if len(c.Providers) == 0 {
+		return nil, errors.New("web: at least one provider is required")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	flows, err := newFlows(c.Sealer, c.Cookies, c.Now)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Config: c, providers: map[string]*oauth.Provider{}, flows: flows, metrics: newMetrics(c.Registerer)}
+	for _, p := range c.Providers {
+		s.providers[p.ID()] = p
+	}
+	for _, target := range []string{c.AfterSignIn, c.AfterSignOut} {
+		if !s.isReturnURL(target) {
+			return nil, errors.New("web: redirects.after_sign_in and redirects.after_sign_out must be a path, or a URL of one of our hosts")
+		}
+	}
+	s.routes()
+	return s, nil
+}
+
+// routes is everything below the prefix.
+func (s *Server) routes() {
+	s.mux = http.NewServeMux()
+	for pattern, handler := range map[string]page.HandlerFunc{
+		"GET /sign-in":             s.signIn,
+		"GET /sign-in/{provider}":  s.signInAt,
+		"POST /sign-in/social":     s.sameOrigin(s.signInSocial),
+		"GET /callback/{provider}": s.callback,
+		"GET /sign-out":            s.askSignOut,
+		"POST /sign-out":           s.sameOrigin(s.signOut),
+
+		"GET /session":          s.getSession,
+		"POST /session":         s.sameOrigin(s.extendSession),
+		"GET /sessions":         s.listSessions,
+		"DELETE /sessions":      s.sameOrigin(s.revokeSessions),
+		"DELETE /sessions/{id}": s.sameOrigin(s.revokeSession),
+		"GET /userinfo":         s.userinfo,
+		"GET /token":            s.token,
+		"GET /providers":        s.listProviders,
+
+		"GET /jwks":                             s.jwks,
+		"GET /.well-known/jwks.json":            s.jwks,
+		"GET /.well-known/openid-configuration": s.metadata,
+	} {
+		s.mux.Handle(pattern, s.Pages.Handler(handler))
+	}
+	s.mux.Handle("GET /static/", s.Pages.Static())
+}
+
+// ServeHTTP answers r, whose path lies below the prefix. What is not a route is
+// 404: it must not reach the application.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	local, ok := s.local(r)
+	if !ok {
+		s.Pages.Error(w, r, &page.Error{Status: http.StatusNotFound})
+		return
+	}
+	if _, pattern := s.mux.Handler(local); pattern == "" {
+		s.Pages.Error(w, r, s.noRoute(w, local))
+		return
+	}
+	s.mux.ServeHTTP(w, local)
+}
+
+// local returns r with the prefix stripped from its path. The mux would answer
+// an unclean path with a redirect; no page of ours has one, so it is refused.
+func (s *Server) local(r *http.Request) (*http.Request, bool) {
+	rest, ok := strings.CutPrefix(r.URL.Path, s.Prefix)
+	if !ok || !strings.HasPrefix(rest, "/") || path.Clean(rest) != rest || r.URL.RawPath != "" {
+		return nil, false
+	}
+	local := *r
+	u := *r.URL
+	u.Path = rest
+	local.URL = &u
+	return &local, true
+}
+
+// noRoute tells a wrong method from a wrong path.
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) error {
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		probe := *r
+		probe.Method = method
+		if _, pattern := s.mux.Handler(&probe); pattern != "" {
+			allow = append(allow, method)
+		}
+	}
+	if len(allow) == 0 {
+		return &page.Error{Status: http.StatusNotFound}
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return &page.Error{Status: http.StatusMethodNotAllowed}
+}
+
+// absolute returns the URL of a path below the prefix, as browsers reach it.
+func (s *Server) absolute(p string, query url.Values) string {
+	u := *s.PublicURL
+	u.Path, u.RawQuery = s.Prefix+p, query.Encode()
+	return u.String()
+}
+
+// SignInURL returns the absolute URL of the sign-in page from which a browser
+// returns to rd.
+func (s *Server) SignInURL(rd string) string {
+	return s.absolute("/sign-in", url.Values{"rd": {rd}})
+}
+
+// redirect sends the browser elsewhere; no cache may remember it.
+func redirect(w http.ResponseWriter, r *http.Request, target string, status int) {
+	noStore(w)
+	http.Redirect(w, r, target, status)
+}
+
+// noStore keeps an answer out of every cache.
+func noStore(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Add("Vary", "Cookie")
+}
+
+// wantsJSON says whether the answer to an API call by form or script is JSON:
+// it is unless a page asked.
+func wantsJSON(r *http.Request) bool { return !page.WantsHTML(r.Method, r.Header) }
