@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"authproxy/config"
+	"authproxy/cookie"
+	"authproxy/identity"
+	"authproxy/oauth"
+	"authproxy/page"
+	"authproxy/policy"
+	"authproxy/proxy"
+	"authproxy/session"
+	"authproxy/token"
+	"authproxy/web"
+)
+
+// An app is a server put together, and not yet listening.
+type app struct {
+	config    *config.Config
+	log       *slog.Logger
+	metrics   *prometheus.Registry
+	providers []*oauth.Provider
+	sessions  *session.Manager
+	identity  *identity.Resolver
+	proxy     *proxy.Proxy
+}
+
+// build puts the server together as cfg says. It is the parts list: settings
+// go in here by hand, and no other package knows where they come from. It opens
+// no socket and asks nobody.
+func build(cfg *config.Config, log *slog.Logger, environ []string) (*app, error) {
+	a := &app{config: cfg, log: log, metrics: newRegistry()}
+	if err := admitsTheWorld(cfg); err != nil {
+		return nil, err
+	}
+	ring, err := keyRing(cfg, environ)
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := cookie.NewSealer(ring)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := a.tokens(ring)
+	if err != nil {
+		return nil, err
+	}
+	jar, err := cookie.NewJar(cfg.Cookie.Name, cookieOptions(cfg))
+	if err != nil {
+		return nil, err
+	}
+	if err := a.buildSessions(sealer, jar, tokens); err != nil {
+		return nil, err
+	}
+	if err := a.buildProviders(); err != nil {
+		return nil, err
+	}
+	return a, a.buildProxy(sealer, jar, tokens)
+}
+
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "authproxy_build_info", Help: "Always 1; the label says which version runs.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	info.Set(1)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info)
+	return reg
+}
+
+func (a *app) tokens(ring *cookie.KeyRing) (*token.Issuer, error) {
+	secrets, err := ring.Derive("jwt es256", token.SecretSize)
+	if err != nil {
+		return nil, err
+	}
+	jwt := a.config.JWT
+	return token.New(token.Config{Issuer: jwt.Issuer, Audience: jwt.Audience, TTL: jwt.TTL, Secrets: secrets})
+}
+
+func cookieOptions(cfg *config.Config) cookie.Options {
+	modes := map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
+	return cookie.Options{
+		Domain: cfg.Cookie.Domain, Secure: cfg.PublicURL.Scheme == "https",
+		SameSite: modes[cfg.Cookie.SameSite], Prefix: cookie.Prefix(cfg.Cookie.Prefix),
+	}
+}
+
+func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) (err error) {
+	s, id := a.config.Session, a.config.Identity
+	if a.sessions, err = session.New(session.Config{
+		Sealer: sealer, Jar: jar, MaxAge: s.MaxAge, UpdateAge: s.UpdateAge, AbsoluteMaxAge: s.AbsoluteMaxAge,
+		IdleTimeout: s.IdleTimeout, Version: s.Version, Registerer: a.metrics,
+	}); err != nil {
+		return err
+	}
+	roles := policy.RoleMap{}
+	for role, m := range id.Roles {
+		roles[role] = policy.Members{Emails: m.Emails, Domains: m.Domains, Groups: m.Groups}
+	}
+	in := a.config.SignIn
+	a.identity, err = identity.New(identity.Config{
+		Sessions: a.sessions, Tokens: tokens, Roles: roles,
+		Admit:   policy.Members{Emails: in.AllowedEmails, Domains: in.AllowedDomains, Groups: in.AllowedGroups},
+		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut",
+	})
+	return err
+}
+
+func (a *app) buildProviders() error {
+	metrics := oauth.NewMetrics(a.metrics)
+	for _, c := range a.config.Providers {
+		callback := *a.config.PublicURL
+		callback.Path = a.config.Prefix + "/callback/" + c.ID
+		p, err := oauth.New(oauth.Config{
+			ID: c.ID, Name: c.Name, Issuer: c.Issuer, ClientID: c.ClientID, ClientSecret: c.ClientSecret,
+			RedirectURL: callback.String(), Scopes: c.Scopes, GroupsClaim: c.GroupsClaim, Metrics: metrics, Log: a.log,
+		})
+		if err != nil {
+			return err
+		}
+		a.providers = append(a.providers, p)
+	}
+	return nil
+}
+
+func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) error {
+	cfg := a.config
+	pages, err := page.New(page.Config{Prefix: cfg.Prefix, Log: a.log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
+	if err != nil {
+		return err
+	}
+	hosts, err := ourHosts(cfg)
+	if err != nil {
+		return err
+	}
+	trusted := proxy.TrustedProxies(cfg.TrustedProxies)
+	own, err := web.New(web.Config{
+		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
+		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
+		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
+		Sealer: sealer, Cookies: cookieOptions(cfg),
+		ClientIP: func(r *http.Request) string { return trusted.ClientIP(r).String() },
+		Log:      a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	rules, err := policy.Compile(compileRules(cfg.Rules))
+	if err != nil {
+		return err
+	}
+	routes, err := routes(cfg)
+	if err != nil {
+		return err
+	}
+	a.proxy, err = proxy.New(proxy.Config{
+		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, Routes: routes,
+		Identity: a.identity, Sessions: a.sessions, Rules: rules, Paths: pathRules(cfg), Trusted: trusted,
+		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
+		Pages: pages, LogRequests: cfg.Log.Requests, Log: a.log, Registerer: a.metrics,
+	})
+	return err
+}
+
+func ourHosts(cfg *config.Config) (policy.Hosts, error) {
+	var hosts policy.Hosts
+	for i, text := range append([]string{cfg.PublicURL.Host}, cfg.Hosts...) {
+		pattern, err := policy.ParseHostPattern(text)
+		if err != nil {
+			return nil, fmt.Errorf("hosts[%d]: %w", i-1, err)
+		}
+		hosts = append(hosts, pattern)
+	}
+	return hosts, nil
+}
+
+func compileRules(rules []config.Rule) []policy.Rule {
+	var out []policy.Rule
+	for _, r := range rules {
+		rule := policy.Rule{Name: r.Name, Host: r.Host, Path: r.Path, Methods: r.Methods, Allow: r.Allow, Deny: r.Deny, Preflight: r.Preflight}
+		if q := r.Require; q != nil {
+			rule.Require = &policy.Require{SignedIn: q.SignedIn, Emails: q.Emails, Domains: q.Domains, Groups: q.Groups, Roles: q.Roles}
+		}
+		out = append(out, rule)
+	}
+	return out
+}
+
+func pathRules(cfg *config.Config) policy.PathRules {
+	allow := cfg.Paths.Allow
+	return policy.PathRules{
+		EncodedSlash: slices.Contains(allow, "encoded_slash"),
+		Semicolon:    slices.Contains(allow, "semicolon"),
+		DoubleSlash:  slices.Contains(allow, "double_slash"),
+	}
+}
+
+// routes returns the configured routes, the default upstream last.
+func routes(cfg *config.Config) ([]proxy.Route, error) {
+	var out []proxy.Route
+	var problems []error
+	for i, r := range cfg.Routes {
+		route := proxy.Route{Path: r.Path}
+		if r.Host != "" {
+			var err error
+			if route.Host, err = policy.ParseHostPattern(r.Host); err != nil {
+				problems = append(problems, fmt.Errorf("routes[%d].host: %w", i, err))
+			}
+		}
+		if _, err := policy.ParseGlob(r.Path); r.Path != "" && err != nil {
+			problems = append(problems, fmt.Errorf("routes[%d].path: %w", i, err))
+		}
+		var err error
+		if route.Upstream, err = upstream(r.Upstream); err != nil {
+			problems = append(problems, fmt.Errorf("routes[%d].upstream: %w", i, err))
+		}
+		out = append(out, route)
+	}
+	if cfg.Upstream != nil {
+		u, err := upstream(cfg.Upstream)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("upstream: %w", err))
+		}
+		out = append(out, proxy.Route{Upstream: u})
+	}
+	return out, errors.Join(problems...)
+}
+
+func upstream(u *config.Upstream) (proxy.Upstream, error) {
+	out := proxy.Upstream{URL: u.URL, PassHost: u.PassHost}
+	if u.CAFile == "" {
+		return out, nil
+	}
+	pem, err := os.ReadFile(u.CAFile)
+	if err != nil {
+		return out, fmt.Errorf("ca_file: %w", err)
+	}
+	out.RootCAs = x509.NewCertPool()
+	if !out.RootCAs.AppendCertsFromPEM(pem) {
+		return out, fmt.Errorf("ca_file: %s holds no PEM certificate", u.CAFile)
+	}
+	return out, nil
+}
+
+// worldIssuers are providers at which anybody can have an account.
+var worldIssuers = regexp.MustCompile(`^https://(accounts\.google\.com|gitlab\.com|login\.microsoftonline\.com/(common|organizations|consumers)/v2\.0)/?$`)
+
+// admitsTheWorld refuses a configuration that lets in anybody with an account at
+// a public provider, unless it says that this is meant.
+func admitsTheWorld(cfg *config.Config) error {
+	in := cfg.SignIn
+	if len(in.AllowedEmails)+len(in.AllowedDomains)+len(in.AllowedGroups) > 0 {
+		return nil
+	}
+	for _, p := range cfg.Providers {
+		if worldIssuers.MatchString(p.Issuer) {
+			return fmt.Errorf("sign_in: provider %s gives an account to anybody, and nobody is named who may sign in; "+
+				"set sign_in.allowed_domains or sign_in.allowed_emails, or sign_in.allowed_domains: [\"*\"] if everybody is meant", p.ID)
+		}
+	}
+	return nil
+}
+
+// run keeps what needs keeping until ctx ends.
+func (a *app) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, p := range a.providers {
+		wg.Go(func() { p.Run(ctx) })
+	}
+	wg.Wait()
+}
+
+// close gives back what the parts hold.
+func (a *app) close() {
+	a.proxy.Close()
+	a.identity.Close()
+	a.sessions.Close()
+}
+
+// warn logs what the configuration's author should know.
+func (a *app) warn(warnings []config.Warning) {
+	for _, w := range warnings {
+		a.log.Warn("configuration", "setting", w.Setting, "problem", strings.TrimSpace(w.String()))
+	}
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// flushAfter is how long a log line may wait for others to be written with.
+const flushAfter = 100 * time.Millisecond
+
+// newLog returns a logger of JSON lines to w at level, and a function that
+// writes out what is buffered and must be called last. Lines wait up to 100 ms,
+// because a system call for each would cost more than the request; a warning or
+// an error is written at once, with all that came before it.
+func newLog(w io.Writer, level string) (*slog.Logger, func()) {
+	var l slog.Level
+	if l.UnmarshalText([]byte(level)) != nil {
+		l = slog.LevelInfo
+	}
+	out := &lineBuffer{out: bufio.NewWriterSize(w, 64<<10)}
+	handler := &flushingHandler{slog.NewJSONHandler(out, &slog.HandlerOptions{Level: l}), out}
+	return slog.New(handler), out.flush
+}
+
+// A lineBuffer collects lines.
+type lineBuffer struct {
+	mu        sync.Mutex
+	out       *bufio.Writer
+	scheduled bool
+}
+
+func (b *lineBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.scheduled {
+		b.scheduled = true
+		time.AfterFunc(flushAfter, b.flush)
+	}
+	return b.out.Write(p)
+}
+
+func (b *lineBuffer) flush() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.scheduled = false
+	b.out.Flush() // there is nowhere to report a log that cannot be written
+}
+
+// A flushingHandler writes everything out after a warning.
+type flushingHandler struct {
+	slog.Handler
+	out *lineBuffer
+}
+
+func (h *flushingHandler) Handle(ctx context.Context, r slog.Record) error {
+	err := h.Handler.Handle(ctx, r)
+	if r.Level >= slog.LevelWarn {
+		h.out.flush()
+	}
+	return err
+}
+
+func (h *flushingHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &flushingHandler{h.Handler.WithAttrs(attrs), h.out}
+}
+
+func (h *flushingHandler) WithGroup(name string) slog.Handler {
+	return &flushingHandler{h.Handler.WithGroup(name), h.out}
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"authproxy/config"
+)
+
+// load reads the configuration.
+func load(env environment) (*config.Config, []config.Warning, error) {
+	return config.Load(config.Source{Environ: env.environ, Args: env.args})
+}
+
+// serve runs the proxy until ctx ends, then stops without cutting anybody off.
+func serve(ctx context.Context, env environment) error {
+	cfg, warnings, err := load(env)
+	if err != nil {
+		return err
+	}
+	log, flush := newLog(env.stderr, cfg.Log.Level)
+	defer flush()
+	a, err := build(cfg, log, env.environ)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	a.warn(warnings)
+	return a.serve(ctx)
+}
+
+// serve listens and answers until ctx ends.
+func (a *app) serve(ctx context.Context) error {
+	public, err := listen(a.config)
+	if err != nil {
+		return err
+	}
+	status := &status{}
+	servers := []*http.Server{a.server(a.proxy)}
+	listeners := []net.Listener{public}
+	if a.config.Admin.Listen != "" {
+		admin, err := net.Listen("tcp", a.config.Admin.Listen)
+		if err != nil {
+			return errors.Join(fmt.Errorf("admin.listen: %w", err), public.Close())
+		}
+		servers, listeners = append(servers, a.server(a.adminHandler(status))), append(listeners, admin)
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go a.run(background)
+
+	failed := make(chan error, len(servers))
+	for i, server := range servers {
+		go func() { failed <- server.Serve(listeners[i]) }()
+	}
+	a.log.Info("listening", "address", public.Addr().String(), "public_url", a.config.PublicURL.String(), "admin", a.config.Admin.Listen, "version", version)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	return a.stop(servers, status)
+}
+
+// listen opens the public listener, with TLS if certificates are configured.
+func listen(cfg *config.Config) (net.Listener, error) {
+	var certs []tls.Certificate
+	if cfg.TLS.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls.cert_file, tls.key_file: %w", err)
+		}
+		certs = append(certs, cert)
+	}
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if certs == nil {
+		return l, nil
+	}
+	return tls.NewListener(l, &tls.Config{Certificates: certs, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}), nil
+}
+
+// server returns a server with time limits against clients that send their
+// headers slowly or not at all. Bodies have none: uploads and event streams
+// take as long as they take.
+func (a *app) server(h http.Handler) *http.Server {
+	s := a.config.Server
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// stop ends the servers: first the load balancer must see that this replica is
+// not ready any more, then requests under way are let finish. A second signal
+// ends the program at once.
+func (a *app) stop(servers []*http.Server, status *status) error {
+	status.draining.Store(true)
+	a.log.Info("stopping", "delay", a.config.Shutdown.Delay.String(), "timeout", a.config.Shutdown.Timeout.String())
+	time.Sleep(a.config.Shutdown.Delay)
+	ctx, cancel := context.WithTimeout(context.Background(), a.config.Shutdown.Timeout)
+	defer cancel()
+	var problems []error
+	for _, s := range servers {
+		if err := s.Shutdown(ctx); err != nil {
+			a.log.Warn("requests were cut off", "err", err)
+			problems = append(problems, s.Close())
+		}
+	}
+	a.log.Info("stopped")
+	return errors.Join(problems...)
+}
+
+// status is what probes ask for.
+type status struct{ draining atomic.Bool }
+
+// adminHandler serves health and metrics. It is never on the public listener.
+func (a *app) adminHandler(status *status) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { probe(w, true) })
+	// Ready does not depend on providers: sessions work without them, and a
+	// provider that is down must not take the applications along.
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { probe(w, !status.draining.Load()) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func probe(w http.ResponseWriter, ok bool) {
+	w.Header().Set("Cache-Control", "no-store")
+	if !ok {
+		http.Error(w, "draining", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
