@@ -1,27 +1,38 @@
 package policy
 
 import (
+	"errors"
 	"strings"
 	"unicode/utf8"
 )
 
-// A glob is a pattern for paths: "*" is any run of characters within a segment,
+// A Glob is a pattern for paths: "*" is any run of characters within a segment,
 // "**" any number of whole segments, the rest is literal and case-sensitive.
-type glob struct {
+type Glob struct {
 	prefix   string   // what every match begins with, up to the first "*"
 	segments []string // the pattern cut at its slashes; nil if it has no "*"
 }
 
+// ParseGlob reads a pattern: "/admin/**" matches "/admin" and all below it,
+// "/*/edit" one segment in between. It fails with a remedy.
+func ParseGlob(pattern string) (Glob, error) {
+	g, problem := parseGlob(pattern)
+	if problem != "" {
+		return Glob{}, errors.New("policy: path " + problem)
+	}
+	return g, nil
+}
+
 // parseGlob returns the glob, or what is wrong with it.
-func parseGlob(pattern string) (g glob, problem string) {
+func parseGlob(pattern string) (g Glob, problem string) {
 	if problem := globProblem(pattern); problem != "" {
-		return glob{}, problem
+		return Glob{}, problem
 	}
 	star := strings.IndexByte(pattern, '*')
 	if star < 0 {
-		return glob{prefix: pattern}, ""
+		return Glob{prefix: pattern}, ""
 	}
-	g = glob{prefix: pattern[:star], segments: strings.Split(pattern[1:], "/")}
+	g = Glob{prefix: pattern[:star], segments: strings.Split(pattern[1:], "/")}
 	if strings.HasPrefix(pattern[star:], "**") {
 		g.prefix = strings.TrimSuffix(g.prefix, "/") // "/a/**" matches "/a"
 	}
@@ -71,9 +82,9 @@ func isText(s string) bool {
 	return utf8.ValidString(s)
 }
 
-// match reports whether g matches path, which begins with a slash. Its time is
+// Match reports whether g matches path, which begins with a slash. Its time is
 // at most the product of the two lengths.
-func (g *glob) match(path string) bool {
+func (g *Glob) Match(path string) bool {
 	if !strings.HasPrefix(path, g.prefix) {
 		return false
 	}
@@ -86,7 +97,7 @@ func (g *glob) match(path string) bool {
 // matchSegments matches segment by segment. After a mismatch only the last "**"
 // takes one segment more: what an earlier one could take, the last can too, so
 // that there is no exponential search.
-func (g *glob) matchSegments(rest string) bool {
+func (g *Glob) matchSegments(rest string) bool {
 	i, again := 0, ""
 	afterStars := -1
 	for rest != "" {

@@ -172,7 +172,7 @@ type target struct {
 
 // selects reports whether t is r's to decide.
 func (r *rule) selects(t *target) bool {
-	if r.namesPath && !r.path.match(t.path) {
+	if r.namesPath && !r.path.Match(t.path) {
 		return false
 	}
 	if !r.selectsMethod(t.method) && !(r.passes(t) && r.selectsMethod(t.preflight)) {

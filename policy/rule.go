@@ -70,7 +70,7 @@ const (
 // A rule is a Rule in the form that Decide reads.
 type rule struct {
 	label                string
-	path                 glob
+	path                 Glob
 	methods              []string
 	host                 HostPattern
 	namesPath, namesHost bool

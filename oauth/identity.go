@@ -1,0 +1,264 @@
+package oauth
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+)
+
+// An Identity is who signed in, as the provider vouches for it.
+type Identity struct {
+	Issuer, Subject string
+	Email           string
+	EmailVerified   bool
+	Name, Picture   string
+	Groups          []string
+	// SID is the provider's own session id, if it has told.
+	SID string
+	// AuthTime is when the person was authenticated; zero if not told.
+	AuthTime time.Time
+	AMR      []string
+	Tokens   Tokens
+}
+
+// Tokens are what the provider issued. Expiries are zero where it did not say.
+type Tokens struct {
+	Access       string
+	AccessExpiry time.Time
+	ID           string
+	IDExpiry     time.Time
+	Refresh      string
+}
+
+const (
+	// maxIDToken bounds an ID token in bytes before it is parsed.
+	maxIDToken = 64 << 10
+	// maxSubject is the length of a sub claim (OpenID Connect Core 1.0, section
+	// 2: at most 255 ASCII characters).
+	maxSubject = 255
+)
+
+// claims are what we read of an ID token and of userinfo. Providers disagree on
+// the types of some.
+type claims struct {
+	Subject  string `json:"sub"`
+	AZP      string `json:"azp"`
+	IssuedAt *int64 `json:"iat"`
+	Nonce    string `json:"nonce"`
+	AuthTime int64  `json:"auth_time"`
+	AMR      texts  `json:"amr"`
+	SID      string `json:"sid"`
+	Email    string `json:"email"`
+	Verified truth  `json:"email_verified"`
+	Name     string `json:"name"`
+	Username string `json:"preferred_username"`
+	Picture  string `json:"picture"`
+	// Events is what makes a token a logout token (OpenID Connect Back-Channel
+	// Logout 1.0, section 2.4).
+	Events json.RawMessage `json:"events"`
+}
+
+// UnmarshalJSON takes a claim only under its exact name. By itself encoding/json
+// would also take "Sub" or "EMAIL_VERIFIED" for it, and the last one would win:
+// at some providers people name attributes of their own.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool {
+		return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != ""
+	})
+	exact, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	type plain claims // without this method
+	return json.Unmarshal(exact, (*plain)(c))
+}
+
+// verify returns the Identity that the ID token of tokens proves (OpenID
+// Connect Core 1.0, section 3.1.3.7).
+func (p *Provider) verify(ctx context.Context, e *endpoint, tokens *oauth2.Token, nonce string) (*Identity, error) {
+	raw, _ := tokens.Extra("id_token").(string)
+	if raw == "" || len(raw) > maxIDToken {
+		return nil, fmt.Errorf("%w: missing, or longer than %d bytes", ErrIDToken, maxIDToken)
+	}
+	// go-oidc does not wrap the errors of a key set, so ask for the keys first:
+	// without them it is not the token that is wrong.
+	if _, err := e.keys.current(ctx); err != nil {
+		return nil, err
+	}
+	// go-oidc: signature, algorithm, iss, aud, exp, nbf.
+	token, err := e.verifier.Verify(ctx, raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	}
+	var c claims
+	if err := token.Claims(&c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	}
+	if err := p.checkIDToken(&c, token, nonce); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	}
+	if token.AccessTokenHash != "" {
+		if err := token.VerifyAccessToken(tokens.AccessToken); err != nil {
+			return nil, fmt.Errorf("%w: at_hash: %w", ErrIDToken, err)
+		}
+	}
+	groups, err := p.groups(token.Claims)
+	if err != nil {
+		return nil, err
+	}
+	id := &Identity{
+		Issuer: p.config.Issuer, Subject: c.Subject, SID: c.SID, AMR: c.AMR, Groups: groups,
+		Tokens: Tokens{Access: tokens.AccessToken, ID: raw, IDExpiry: token.Expiry, Refresh: tokens.RefreshToken},
+	}
+	id.describe(&c)
+	if c.AuthTime > 0 {
+		id.AuthTime = time.Unix(c.AuthTime, 0)
+	}
+	if tokens.ExpiresIn > 0 {
+		id.Tokens.AccessExpiry = p.config.Now().Add(time.Duration(tokens.ExpiresIn) * time.Second)
+	}
+	return id, nil
+}
+
+// checkIDToken makes the checks that go-oidc leaves to its caller.
+func (p *Provider) checkIDToken(c *claims, token *oidc.IDToken, nonce string) error {
+	switch {
+	case c.Subject == "" || len(c.Subject) > maxSubject:
+		return errors.New("sub is missing or too long")
+	case nonce == "" || subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(nonce)) != 1:
+		return errors.New("the nonce is not this login's")
+	case c.IssuedAt == nil:
+		return errors.New("iat is missing")
+	case time.Unix(*c.IssuedAt, 0).After(p.config.Now().Add(clockSkew)):
+		return errors.New("iat is in the future; do the clocks agree?")
+	case c.AZP != "" && c.AZP != p.config.ClientID:
+		return errors.New("azp is another client")
+	case len(token.Audience) > 1 && c.AZP == "":
+		return errors.New("there are several audiences and no azp")
+	case len(c.Events) > 0:
+		return errors.New("it is a logout token")
+	}
+	return nil
+}
+
+// addUserinfo asks the userinfo endpoint for what the ID token left out. With
+// the code flow many providers put e-mail and groups there only.
+func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, tokens *oauth2.Token, id *Identity) error {
+	if e.metadata.UserinfoURL == "" || id.Email != "" && id.Groups != nil {
+		return nil
+	}
+	info, err := e.oidc.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
+	if err != nil {
+		return fmt.Errorf("%w: userinfo: %w", ErrUnavailable, withoutURL(err))
+	}
+	var c claims
+	if err := info.Claims(&c); err != nil {
+		return fmt.Errorf("%w: userinfo: %w", ErrClaims, err)
+	}
+	// An access token for somebody else must not lend its claims (OpenID
+	// Connect Core 1.0, section 5.3.2).
+	if c.Subject != id.Subject {
+		return fmt.Errorf("%w: userinfo is about another subject", ErrIDToken)
+	}
+	if id.Email == "" {
+		id.describe(&c)
+	}
+	if id.Groups == nil {
+		id.Groups, err = p.groups(info.Claims)
+	}
+	return err
+}
+
+// describe takes over what c says about the person and id does not know yet. An
+// address and its verification come from the same source.
+func (id *Identity) describe(c *claims) {
+	id.Email, id.EmailVerified = c.Email, bool(c.Verified) && c.Email != ""
+	for _, name := range []string{c.Name, c.Username} {
+		if id.Name == "" {
+			id.Name = name
+		}
+	}
+	if id.Picture == "" {
+		id.Picture = c.Picture
+	}
+}
+
+// groups reads the configured groups claim, nil if there is none.
+func (p *Provider) groups(read func(any) error) ([]string, error) {
+	var all map[string]json.RawMessage
+	if err := read(&all); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrClaims, err)
+	}
+	raw, ok := all[p.config.GroupsClaim]
+	if !ok || string(raw) == "null" {
+		return nil, nil
+	}
+	var list texts
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, fmt.Errorf("%w: the groups claim %q is neither a text nor a list of texts", ErrClaims, p.config.GroupsClaim)
+	}
+	return list, nil
+}
+
+// check refuses values that would end up in a header or a page and hold control
+// characters: no honest provider sends them.
+func (id *Identity) check() error {
+	for _, v := range slices.Concat([]string{id.Subject, id.Email, id.Name, id.Picture, id.SID}, id.Groups, id.AMR) {
+		if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return fmt.Errorf("%w: a value holds a control character", ErrClaims)
+		}
+	}
+	return nil
+}
+
+// truth is a boolean that some providers send as text.
+type truth bool
+
+// UnmarshalJSON takes true, "true" and everything else as false.
+func (t *truth) UnmarshalJSON(b []byte) error {
+	*t = string(b) == "true" || string(b) == `"true"`
+	return nil
+}
+
+// texts is a list of texts that some providers send as one text.
+type texts []string
+
+// UnmarshalJSON takes a text or a list of texts, and null as no list at all. A
+// null in a list is refused: encoding/json would make it an empty text.
+func (t *texts) UnmarshalJSON(b []byte) error {
+	*t = nil
+	if string(b) == "null" {
+		return nil
+	}
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*t = texts{one}
+		return nil
+	}
+	var list []*string
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	all := make(texts, 0, len(list))
+	for _, v := range list {
+		if v == nil {
+			return errors.New("oauth: a list of texts holds null")
+		}
+		all = append(all, *v)
+	}
+	*t = all
+	return nil
+}
