@@ -418,6 +418,11 @@ func issuerFlaw(issuer string) *flaw {
 }
 
 func (l *loader) checkSession() {
+	// Whoever sets only a short max_age means a short session, not a
+	// contradiction with a default.
+	if _, set := l.origins["session.update_age"]; !set {
+		l.cfg.Session.UpdateAge = min(l.cfg.Session.UpdateAge, l.cfg.Session.MaxAge/7)
+	}
 	s := l.cfg.Session
 	if s.MaxAge == 0 {
 		l.fail("session.max_age", "is 0, so that no session would live", "write a duration such as 168h")

@@ -146,7 +146,7 @@ type Paths struct {
 type Session struct {
 	Store          string        `yaml:"store" default:"cookie" enum:"cookie" example:"cookie" doc:"Where sessions are kept. In this version only cookie: sealed, in the browser, with no database."`
 	MaxAge         time.Duration `yaml:"max_age" default:"168h" example:"24h" doc:"How long a session lives after it was last extended."`
-	UpdateAge      time.Duration `yaml:"update_age" default:"24h" example:"1h" doc:"How old a session must be before activity extends it. Shorter than max_age."`
+	UpdateAge      time.Duration `yaml:"update_age" default:"24h" example:"1h" doc:"How old a session must be before activity extends it. Shorter than max_age; when it is not set, at most a seventh of it."`
 	AbsoluteMaxAge time.Duration `yaml:"absolute_max_age" default:"720h" example:"30d" doc:"The end of a session however active it is, counted from sign-in. 0 means none."`
 	IdleTimeout    time.Duration `yaml:"idle_timeout" default:"0" example:"30m" doc:"End a session after this long without activity. 0 means off."`
 	Version        int           `yaml:"version" default:"1" example:"2" doc:"Raise it, and every earlier session is void."`

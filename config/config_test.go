@@ -141,6 +141,26 @@ func TestMinimalFileGetsTheDefaults(t *testing.T) {
 	}
 }
 
+func TestUpdateAgeFollowsAShorterMaxAge(t *testing.T) {
+	tests := []struct {
+		name, session string
+		want          time.Duration
+	}{
+		{"a day by default", "{}", 24 * time.Hour},
+		{"a seventh of a short window", "{max_age: 7h}", time.Hour},
+		{"a long window changes nothing", "{max_age: 700h}", 24 * time.Hour},
+		{"what is set stays", "{max_age: 7h, update_age: 3h}", 3 * time.Hour},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := mustLoad(t, source(with("session: "+tt.session)))
+			if got.Session.UpdateAge != tt.want {
+				t.Errorf("update_age = %v, want %v", got.Session.UpdateAge, tt.want)
+			}
+		})
+	}
+}
+
 func TestFullFileIsReadAsWritten(t *testing.T) {
 	got := mustLoad(t, source(readTestdata(t, "full.yaml")))
 	want := &Config{

@@ -162,7 +162,6 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 
 		{"no age", with("session: {max_age: 0}"), "session.max_age: is 0"},
 		{"update after the end", with("session: {max_age: 2h, update_age: 2h}"), "c.yaml:1:36: session.update_age: is 2h, not shorter than session.max_age, 2h; set session.update_age, for example to 30m"},
-		{"default update after the end", with("session:\n  max_age: 8h"), "c.yaml:2:12: session.update_age: is 24h, not shorter than session.max_age, 8h"},
 		{"age beyond the hard end", with("session: {absolute_max_age: 100h}"), "session.max_age: is 168h, longer than session.absolute_max_age, 100h"},
 		{"version 0", with("session: {version: 0}"), "session.version: is below 1"},
 
