@@ -30,8 +30,9 @@ func demo(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
+	issuer := demoIssuer(address, idp)
 	provider, err := devidp.New(devidp.Config{
-		Issuer: "http://" + idp.Addr().String(), Users: devidp.DemoUsers(),
+		Issuer: issuer, Users: devidp.DemoUsers(),
 		Clients: []devidp.Client{{
 			ID: "demo", Secret: "demo-secret",
 			RedirectURIs:           []string{"http://" + address + "/auth/callback/demo"},
@@ -41,7 +42,7 @@ func demo(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())
 	}
-	cfg, err := demoConfig(address, idp.Addr().String(), app.Addr().String())
+	cfg, err := demoConfig(address, issuer, app.Addr().String())
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())
 	}
@@ -114,22 +115,32 @@ func demoListeners() (idp, app net.Listener, err error) {
 	return idp, app, nil
 }
 
+// demoIssuer returns the provider's address. Cookies do not know ports, so it
+// goes by another name than the demo: the application should not get to see the
+// provider's cookies.
+func demoIssuer(address string, idp net.Listener) string {
+	_, port, _ := net.SplitHostPort(idp.Addr().String())
+	if strings.HasPrefix(address, "localhost:") {
+		return "http://127.0.0.1:" + port
+	}
+	return "http://localhost:" + port
+}
+
 // demoConfig is the demo's configuration, read like any other.
-func demoConfig(address, idp, app string) (*config.Config, error) {
-	file := fmt.Sprintf(demoFile, address, idp, app, cookie.NewKey())
+func demoConfig(address, issuer, app string) (*config.Config, error) {
+	file := fmt.Sprintf(demoFile, address, issuer, app, cookie.NewKey())
 	read := func(string) ([]byte, error) { return []byte(file), nil }
 	cfg, _, err := config.Load(config.Source{File: "demo.yaml", ReadFile: read})
 	return cfg, err
 }
 
-var demoFile = strings.TrimSpace(`
-listen: %[1]q
+const demoFile = `listen: %[1]q
 admin: {listen: ""}
 public_url: http://%[1]s
 upstream: http://%[3]s
 trusted_proxies: [127.0.0.0/8, "::1"]   # so that forward-auth endpoints can be tried with curl
 providers:
-  - {id: demo, name: the demo provider, type: oidc, issuer: "http://%[2]s", client_id: demo, client_secret: demo-secret, scopes: [openid, email, profile, groups]}
+  - {id: demo, name: the demo provider, type: oidc, issuer: "%[2]s", client_id: demo, client_secret: demo-secret, scopes: [openid, email, profile, groups]}
 rules:
   - {name: public pages, path: /public/**, allow: anyone}
   - {name: admins only, path: /admin/**, require: {roles: [admin]}}
@@ -137,4 +148,4 @@ rules:
 identity: {roles: {admin: {groups: [admins]}}}
 cookie: {keys: [%[4]q]}
 shutdown: {delay: 0s, timeout: 2s}
-`) + "\n"
+`
