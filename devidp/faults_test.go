@@ -76,7 +76,7 @@ func TestTheForgedHMACIsValidUnderThePublicKey(t *testing.T) {
 	h := newHarness(t, nil)
 	h.idp.SetFaults(devidp.Faults{Alg: "HS256-public"})
 	raw := h.tokens().Extra("id_token").(string)
-	signed, err := jose.ParseSigned(raw, []jose.SignatureAlgorithm{jose.HS256})
+	signed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.HS256})
 	if err != nil {
 		t.Fatal(err)
 	}

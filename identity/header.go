@@ -2,7 +2,6 @@ package identity
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -13,11 +12,13 @@ const MaxHeaderBytes = 4096
 // A TooLargeError says that a person's identity does not fit the headers.
 type TooLargeError struct{ Bytes int }
 
+// Error says what does not fit and what to do about it.
 func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("identity: the identity headers would have %d bytes, more than %d; configure fewer headers, let the provider send fewer groups, or set identity.groups_overflow: cut", e.Bytes, MaxHeaderBytes)
 }
 
-// sources are what an identity header can be filled from.
+// sources are what an identity header can be filled from, by the name that the
+// configuration uses.
 func sources() map[string]func(*Who) string {
 	return map[string]func(*Who) string{
 		"user.id":       func(w *Who) string { return w.User.ID },
@@ -32,16 +33,6 @@ func sources() map[string]func(*Who) string {
 		"user.role":     func(w *Who) string { return encode(w.Role(), "") },
 		"session.id":    func(w *Who) string { return w.SessionID },
 	}
-}
-
-// Sources returns the names of all header sources, sorted.
-func Sources() []string {
-	var names []string
-	for name := range sources() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // HeaderNames returns the canonical names of the configured identity headers,

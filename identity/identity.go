@@ -51,7 +51,7 @@ type Config struct {
 	// Admit names who may have a session; empty admits whomever the providers
 	// let in. It is judged again on each request.
 	Admit policy.Members
-	// Headers maps header names to sources, see [Sources].
+	// Headers maps header names to sources such as "user.id".
 	Headers map[string]string
 	// Authorization is one of the constants above.
 	Authorization string

@@ -37,7 +37,7 @@ func (k *keySet) VerifySignature(ctx context.Context, raw string) ([]byte, error
 	for _, alg := range signingAlgorithms() {
 		allowed = append(allowed, jose.SignatureAlgorithm(alg))
 	}
-	jws, err := jose.ParseSigned(raw, allowed)
+	jws, err := jose.ParseSignedCompact(raw, allowed)
 	if err != nil {
 		return nil, fmt.Errorf("oauth: ID token: %w", err)
 	}

@@ -38,6 +38,7 @@ type RefusedError struct {
 	Code string
 }
 
+// Error returns the provider's error code in a sentence.
 func (e *RefusedError) Error() string { return "oauth: the provider refused: " + e.Code }
 
 // A Login is a sign-in under way, as the browser that began it remembers it.

@@ -9,7 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +86,7 @@ func TestTokensVerifyWithAnotherLibrary(t *testing.T) {
 			if k.Kid == tok.Header["kid"] {
 				x, _ := base64.RawURLEncoding.DecodeString(k.X)
 				y, _ := base64.RawURLEncoding.DecodeString(k.Y)
-				return &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}, nil
+				return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
 			}
 		}
 		return nil, errors.New("no such key")
