@@ -125,8 +125,8 @@ func newSerializer() (*serializer, error) {
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
 		MaxNestedLevels:  8,
-		MaxArrayElements: 4096,
-		MaxMapPairs:      4096,
+		MaxArrayElements: maxPlain,
+		MaxMapPairs:      maxPlain,
 	}.DecMode()
 	if err != nil {
 		return nil, err

@@ -120,11 +120,11 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, s *Session) (dro
 	if err != nil {
 		return dropped, err
 	}
-	if previous, err := m.Lookup(r); err == nil {
-		m.end(previous, "replaced")
-	}
 	if err := m.Jar.Set(w, r, value, m.cookieAge(s, now)); err != nil {
 		return dropped, fmt.Errorf("session: %w; fewer groups or shorter claims would make it fit", err)
+	}
+	for _, previous := range m.lookupAll(r) {
+		m.end(previous, "replaced")
 	}
 	m.remember(value, s)
 	m.metrics.created.WithLabelValues(s.User.Provider).Inc()
@@ -136,15 +136,35 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, s *Session) (dro
 // no I/O and does not count as activity.
 func (m *Manager) Lookup(r *http.Request) (*Session, error) {
 	for _, value := range m.Jar.Values(r) {
-		e := m.find(value)
-		if e == nil {
-			continue
-		}
-		if s := e.current.Load(); m.live(e, s) {
+		if s := m.open(value); s != nil {
 			return s, nil
 		}
 	}
 	return nil, ErrNone
+}
+
+// lookupAll returns all live sessions that r shows: a browser can hold several,
+// under cookies of one name.
+func (m *Manager) lookupAll(r *http.Request) []*Session {
+	var all []*Session
+	for _, value := range m.Jar.Values(r) {
+		if s := m.open(value); s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// open returns the live session that value leads to, nil if there is none.
+func (m *Manager) open(value string) *Session {
+	e := m.find(value)
+	if e == nil {
+		return nil
+	}
+	if s := e.current.Load(); m.live(e, s) {
+		return s
+	}
+	return nil
 }
 
 // find returns the entry that value leads to, or nil if value does not open
@@ -179,27 +199,33 @@ func (m *Manager) remember(value string, s *Session) *entry {
 
 // live says whether s is valid now: not ended, and before each of its clocks.
 func (m *Manager) live(e *entry, s *Session) bool {
-	now := m.Now()
-	switch {
-	case !now.Before(s.End()):
-		return false
-	case m.IdleTimeout > 0 && !now.Before(time.Unix(e.seen.Load(), 0).Add(m.IdleTimeout)):
-		return false
+	return m.Now().Before(m.endsAt(e, s)) && !m.ended.has(s.ID)
+}
+
+// EndsAt returns when s ends unless something happens before: the earliest of
+// its clocks, the idle timeout included.
+func (m *Manager) EndsAt(s *Session) time.Time { return m.endsAt(s.entry, s) }
+
+func (m *Manager) endsAt(e *entry, s *Session) time.Time {
+	end := s.End()
+	if m.IdleTimeout > 0 {
+		if idle := time.Unix(e.seen.Load(), 0).Add(m.IdleTimeout); idle.Before(end) {
+			return idle
+		}
 	}
-	return !m.ended.has(s.ID)
+	return end
 }
 
 // Touch counts r as activity of s, a session that [Manager.Lookup] returned for
 // it: it slides the session if that is due, and writes a renewed cookie to w if
-// the browser does not have it yet. It returns the session as it is now.
+// the browser does not have it yet. It returns the session as it is now, or
+// [ErrNone] if the session has ended since it was looked up: an answer that
+// takes its time must not bring it back.
 func (m *Manager) Touch(w http.ResponseWriter, r *http.Request, s *Session) (*Session, error) {
 	now := m.Now().UTC()
-	s.entry.seen.Store(now.Unix())
-	if m.due(s, now) {
-		var err error
-		if s, err = m.renew(s.entry, func(current *Session) bool { return m.due(current, now) }); err != nil {
-			return s, err
-		}
+	s, err := m.renew(s, func(current *Session) bool { return m.due(current, now) })
+	if err != nil {
+		return nil, err
 	}
 	return s, m.handOut(w, r, s)
 }
@@ -208,10 +234,9 @@ func (m *Manager) Touch(w http.ResponseWriter, r *http.Request, s *Session) (*Se
 // now, due or not.
 func (m *Manager) Extend(w http.ResponseWriter, r *http.Request, s *Session) (*Session, error) {
 	now := m.Now().Truncate(time.Second).UTC()
-	s.entry.seen.Store(now.Unix())
-	s, err := m.renew(s.entry, func(current *Session) bool { return current.UpdatedAt.Before(now) })
+	s, err := m.renew(s, func(current *Session) bool { return current.UpdatedAt.Before(now) })
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	return s, m.handOut(w, r, s)
 }
@@ -228,20 +253,29 @@ func (m *Manager) due(s *Session, now time.Time) bool {
 	return canGrow && !now.Before(slideAt)
 }
 
-// renew slides the session of e, once for all requests that find it due at the
-// same time, and returns its new state.
-func (m *Manager) renew(e *entry, due func(*Session) bool) (*Session, error) {
+// renew notes activity and slides the session of seen if it is due, once for
+// all requests that find it so at the same time. It returns the session's
+// state, or [ErrNone] if it has ended.
+func (m *Manager) renew(seen *Session, due func(*Session) bool) (*Session, error) {
+	e := seen.entry
+	if old := e.current.Load(); m.live(e, old) && !due(old) {
+		e.seen.Store(m.Now().Unix())
+		return old, nil
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.current.Load()
+	if !m.live(e, old) {
+		return nil, ErrNone
+	}
+	e.seen.Store(m.Now().Unix())
 	if !due(old) {
 		return old, nil
 	}
-	now := m.Now().Truncate(time.Second).UTC()
-	s := old.slid(now, m.MaxAge)
+	s := old.slid(m.Now().Truncate(time.Second).UTC(), m.MaxAge)
 	value, err := m.seal(s)
 	if err != nil {
-		return old, err
+		return nil, err
 	}
 	s.sealed, s.entry, s.renewed = value, e, true
 	e.current.Store(s)
@@ -287,29 +321,31 @@ func (m *Manager) cookieAge(s *Session, now time.Time) time.Duration {
 	return min(s.AbsoluteExpiresAt.Sub(now), browserLimit)
 }
 
-// End ends whatever session r shows, here and for every copy of its cookie, and
-// expires the cookie. It returns that session, nil if there was none; ending
-// again is not an error.
+// End ends whatever sessions r shows, here and for every copy of their cookies,
+// and expires the cookie. It returns the one that counted, nil if there was
+// none; ending again is not an error.
 func (m *Manager) End(w http.ResponseWriter, r *http.Request) *Session {
 	m.Jar.Clear(w)
-	var last *Session
-	for {
-		s, err := m.Lookup(r)
-		if err != nil {
-			return last
-		}
+	all := m.lookupAll(r)
+	for _, s := range all {
 		m.end(s, "sign_out")
-		last = s
 	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0]
 }
 
-// end puts s on the list of ended sessions. No copy of its cookie, and no token
-// minted for it, can outlive a full window from now.
+// end puts s on the list of ended sessions, until no copy of its cookie and no
+// token minted for it can be valid any more: the absolute end, or without one
+// the end of the longest window that a cookie of the session can have.
 func (m *Manager) end(s *Session, cause string) {
 	now := m.Now()
-	until := now.Add(m.MaxAge)
-	if !s.AbsoluteExpiresAt.IsZero() && s.AbsoluteExpiresAt.Before(until) {
-		until = s.AbsoluteExpiresAt
+	until := s.AbsoluteExpiresAt
+	if until.IsZero() {
+		if until = now.Add(m.MaxAge); s.ExpiresAt.After(until) {
+			until = s.ExpiresAt
+		}
 	}
 	m.ended.add(s.ID, until, now)
 	m.metrics.ended.WithLabelValues(cause).Inc()

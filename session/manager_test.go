@@ -336,12 +336,102 @@ func TestSignOutDuringASlideStays(t *testing.T) {
 	s, _ := b.m.Lookup(r)
 	b.m.End(httptest.NewRecorder(), b.request())
 	w := httptest.NewRecorder()
-	if _, err := b.m.Touch(w, r, s); err != nil { // a request that was under way
+	for name, renew := range map[string]func(http.ResponseWriter, *http.Request, *Session) (*Session, error){
+		"Touch": b.m.Touch, "Extend": b.m.Extend, // requests that were under way
+	} {
+		if _, err := renew(w, r, s); !errors.Is(err, ErrNone) {
+			t.Errorf("%s of an ended session: error = %v, want ErrNone", name, err)
+		}
+	}
+	if n := b.keep(w); n != 0 {
+		t.Errorf("%d cookies were handed out for an ended session; after a restart they would be valid", n)
+	}
+}
+
+func TestActivityTooLateBringsNothingBack(t *testing.T) {
+	b := newBrowser(t, func(c *Config) { c.IdleTimeout = hour })
+	b.signIn()
+	r := b.request()
+	s, _ := b.m.Lookup(r)
+	b.now = b.now.Add(hour) // a request whose body took its time
+	w := httptest.NewRecorder()
+	if _, err := b.m.Extend(w, r, s); !errors.Is(err, ErrNone) || b.keep(w) != 0 {
+		t.Errorf("Extend after the idle timeout: error = %v, want ErrNone and no cookie", err)
+	}
+	if b.signedIn() {
+		t.Error("the session lives again")
+	}
+}
+
+func TestEndedSessionsStayEndedWhenMaxAgeWasShortened(t *testing.T) {
+	for _, absolute := range []time.Duration{0, 30 * day} {
+		b := newBrowser(t, func(c *Config) { c.AbsoluteMaxAge = absolute })
+		b.signIn()
+		stolen := b.cookies["authproxy_session"]
+		b.config.MaxAge, b.config.UpdateAge = hour, 0
+		b.restart()
+		b.m.End(httptest.NewRecorder(), b.request())
+		b.now = b.now.Add(2 * hour)
+		b.cookies = map[string]string{}
+		b.signIn()
+		b.m.End(httptest.NewRecorder(), b.request()) // sweeps the list
+		b.cookies["authproxy_session"] = stolen
+		if b.signedIn() {
+			t.Errorf("absolute_max_age %v: an ended session is back after two hours", absolute)
+		}
+	}
+}
+
+func TestSignOutEndsAllSessionsThatARequestShows(t *testing.T) {
+	a, b := newBrowser(t, nil), newBrowser(t, nil)
+	a.signIn()
+	b.m = a.m
+	b.signIn()
+	a.m.ended = newEnded(1) // so full that one pushes out the other
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", "authproxy_session="+a.cookies["authproxy_session"]+"; authproxy_session="+b.cookies["authproxy_session"])
+	if a.m.End(httptest.NewRecorder(), r) == nil { // and must come to an end
+		t.Error("nothing was ended")
+	}
+}
+
+func TestAFailedSignInLeavesTheSessionAlone(t *testing.T) {
+	b := newBrowser(t, nil)
+	b.signIn()
+	u := alice()
+	for range 500 {
+		u.Groups = append(u.Groups, incompressible(40))
+	}
+	if _, err := b.m.Start(httptest.NewRecorder(), b.request(), &Session{User: u}); err == nil {
+		t.Fatal("the session fits; the test needs one that does not")
+	}
+	if !b.signedIn() {
+		t.Error("a sign-in that failed has ended the session before it")
+	}
+}
+
+func TestWhatIsSealedOpensAgain(t *testing.T) {
+	b := newBrowser(t, nil)
+	u := alice()
+	for i := range 4200 {
+		u.Groups = append(u.Groups, fmt.Sprint(i%10))
+	}
+	w := httptest.NewRecorder()
+	if _, err := b.m.Start(w, b.request(), &Session{User: u}); err != nil {
 		t.Fatal(err)
 	}
 	b.keep(w)
-	if b.signedIn() {
-		t.Error("a slide brought an ended session back")
+	b.restart()
+	if !b.signedIn() {
+		t.Error("a session with many groups was sealed and does not open after a restart")
+	}
+}
+
+func TestEndsAtIsTheEarliestClock(t *testing.T) {
+	b := newBrowser(t, func(c *Config) { c.IdleTimeout = hour })
+	s := b.signIn()
+	if got, want := b.m.EndsAt(s), b.now.Add(hour); !got.Equal(want) {
+		t.Errorf("EndsAt = %v, want the idle timeout's %v", got, want)
 	}
 }
 
