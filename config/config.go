@@ -108,9 +108,9 @@ type Provider struct {
 
 // SignIn says who may have a session. The lists are OR-ed.
 type SignIn struct {
-	AllowedEmails  []string `yaml:"allowed_emails" example:"[alice@example.com]" doc:"Addresses, compared whole. Only verified addresses count."`
-	AllowedDomains []string `yaml:"allowed_domains" example:"[example.com]" doc:"Domains of addresses, compared whole; subdomains do not count. \"*\" admits everybody the providers admit."`
-	AllowedGroups  []string `yaml:"allowed_groups" example:"[staff]" doc:"Groups, as the provider names them."`
+	AllowedEmails  []string `yaml:"allowed_emails" nonempty:"true" example:"[alice@example.com]" doc:"Addresses, compared whole. Only verified addresses count."`
+	AllowedDomains []string `yaml:"allowed_domains" nonempty:"true" example:"[example.com]" doc:"Domains of addresses, compared whole; subdomains do not count. \"*\" admits everybody the providers admit."`
+	AllowedGroups  []string `yaml:"allowed_groups" nonempty:"true" example:"[staff]" doc:"Groups, as the provider names them."`
 }
 
 // Rule is one line of the answer to "who may do what". Exactly one of Allow,
@@ -161,7 +161,7 @@ type Cookie struct {
 	Keys     [][]byte `yaml:"keys" secret:"true" nonempty:"true" doc:"The keys that seal cookies: 32 bytes each, in base64. The first one seals, all of them open. Make one with: authproxy keys new."`
 	KeysFile string   `yaml:"keys_file" example:"/run/secrets/cookie_keys" doc:"A file with the keys, one a line, instead of keys. Lines that begin with # are comments."`
 	Domain   string   `yaml:"domain" example:"example.com" doc:"Share the session between the hosts of this domain. The host of public_url must be it or below it. Empty means public_url's host alone."`
-	SameSite string   `yaml:"same_site" default:"lax" enum:"lax,strict,none" example:"lax" doc:"The SameSite attribute. none needs https, and lets other sites' frames use the session."`
+	SameSite string   `yaml:"same_site" default:"lax" enum:"lax,none" example:"lax" doc:"The SameSite attribute. none needs https, and lets other sites' frames use the session. strict is not offered: a browser that comes back from the provider would not send the cookie."`
 	Prefix   string   `yaml:"prefix" default:"auto" enum:"auto,host,secure,none" example:"auto" doc:"The prefix of the name: host is __Host- (https, no domain), secure is __Secure- (https), auto takes the strongest that fits."`
 	Insecure bool     `yaml:"insecure" default:"false" example:"true" doc:"Allow plain http at an address that is not loopback. Everybody on the way can take the session over."`
 }

@@ -186,7 +186,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		},
 		Paths:   Paths{[]string{"encoded_slash", "semicolon"}},
 		Session: Session{"cookie", 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3},
-		Cookie:  Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "strict", "secure", false},
+		Cookie:  Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "none", "secure", false},
 		Identity: Identity{
 			Headers: map[string]string{"X-User-Id": "user.id", "X-Session": "session.id"}, Authorization: "none",
 			Roles: map[string]Members{"admin": {Groups: []string{"staff"}}, "auditor": {Emails: []string{"carol@example.com"}, Domains: []string{"audit.example"}}},

@@ -155,6 +155,8 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"a rule with a relative path", with("rules: [{path: a, allow: anyone}]"), `rules[0].path: "a" does not begin with a slash`},
 		{"a method in small letters", with("rules: [{methods: [get], allow: anyone}]"), `rules[0].methods[0]: "get" is not a method; write it in capitals`},
 		{"an odd method", with(`rules: [{methods: ["GET,POST"], allow: anyone}]`), `rules[0].methods[0]: "GET,POST" is not a method`},
+		{"nobody may sign in", with("sign_in: {allowed_domains: []}"), "sign_in.allowed_domains: is an empty list; remove the setting, or give it an entry"},
+		{"strict cookies", with("cookie: {same_site: strict}"), "cookie.same_site: "},
 		{"no methods", with("rules: [{methods: [], allow: anyone}]"), "rules[0].methods: is an empty list"},
 		{"a require without conditions", with("rules: [{require: {}}]"), "rules[0].require: requires nothing"},
 		{"a require of nothing", with("rules: [{require: {signed_in: false}}]"), "rules[0].require: requires nothing"},

@@ -127,10 +127,30 @@ func (k *keySet) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: key set: %w", ErrUnavailable, err)
 	}
-	var set jose.JSONWebKeySet
-	if err := json.Unmarshal(body, &set); err != nil || len(set.Keys) == 0 {
+	keys := readKeys(body)
+	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w: the key set has no keys that can be read", ErrUnavailable)
 	}
-	k.keys = set.Keys
+	k.keys = keys
 	return k.keys, nil
+}
+
+// readKeys returns the keys of a JWK Set that we understand. Others are left
+// out, as RFC 7517, section 5, asks: one key of a new kind must not void the
+// rest.
+func readKeys(set []byte) []jose.JSONWebKey {
+	var raw struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if json.Unmarshal(set, &raw) != nil {
+		return nil
+	}
+	var keys []jose.JSONWebKey
+	for _, text := range raw.Keys {
+		var key jose.JSONWebKey
+		if key.UnmarshalJSON(text) == nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }

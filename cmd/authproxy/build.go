@@ -256,8 +256,9 @@ func upstream(u *config.Upstream) (proxy.Upstream, error) {
 	return out, nil
 }
 
-// worldIssuers are providers at which anybody can have an account.
-var worldIssuers = regexp.MustCompile(`^https://(accounts\.google\.com|gitlab\.com|login\.microsoftonline\.com/(common|organizations|consumers)/v2\.0)/?$`)
+// worldIssuers are providers at which anybody can have an account. The tenant
+// with a number is that of personal Microsoft accounts.
+var worldIssuers = regexp.MustCompile(`^https://(accounts\.google\.com|gitlab\.com|login\.microsoftonline\.com/(common|organizations|consumers|9188040d-6c67-4c5b-b112-36a304b66dad)/v2\.0)/?$`)
 
 // admitsTheWorld refuses a configuration that lets in anybody with an account at
 // a public provider, unless it says that this is meant.

@@ -41,12 +41,7 @@ func keyRing(cfg *config.Config, environ []string) (*cookie.KeyRing, error) {
 
 // stateKey reads the key in file, which it creates if it is not there.
 func stateKey(file string) (*cookie.KeyRing, error) {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		_, err = f.WriteString(cookie.NewKey() + "\n")
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := createKey(file); err != nil {
 		return nil, fmt.Errorf("cookie.keys_file: is not set, and a key cannot be kept in %s: %w", file, err)
 	}
 	text, err := os.ReadFile(file)
@@ -58,6 +53,27 @@ func stateKey(file string) (*cookie.KeyRing, error) {
 		return nil, fmt.Errorf("%s does not hold a key; remove it and a new one is made, which signs everybody out", file)
 	}
 	return cookie.NewKeyRing(key)
+}
+
+// createKey puts a new key in file unless there is one. The file appears whole
+// or not at all, and of two processes that start together one wins.
+func createKey(file string) error {
+	if _, err := os.Lstat(file); err == nil {
+		return nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".cookie.keys-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.WriteString(cookie.NewKey() + "\n")
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // lookup returns the value of name in environ, "" if it is not there.

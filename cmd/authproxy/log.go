@@ -21,7 +21,7 @@ func newLog(w io.Writer, level string) (*slog.Logger, func()) {
 	if l.UnmarshalText([]byte(level)) != nil {
 		l = slog.LevelInfo
 	}
-	out := &lineBuffer{out: bufio.NewWriterSize(w, 64<<10)}
+	out := &lineBuffer{out: bufio.NewWriterSize(w, 64<<10), to: w}
 	handler := &flushingHandler{slog.NewJSONHandler(out, &slog.HandlerOptions{Level: l}), out}
 	return slog.New(handler), out.flush
 }
@@ -29,6 +29,7 @@ func newLog(w io.Writer, level string) (*slog.Logger, func()) {
 // A lineBuffer collects lines.
 type lineBuffer struct {
 	mu        sync.Mutex
+	to        io.Writer
 	out       *bufio.Writer
 	scheduled bool
 }
@@ -40,14 +41,23 @@ func (b *lineBuffer) Write(p []byte) (int, error) {
 		b.scheduled = true
 		time.AfterFunc(flushAfter, b.flush)
 	}
-	return b.out.Write(p)
+	n, err := b.out.Write(p)
+	if err != nil {
+		b.out.Reset(b.to)
+	}
+	return n, err
 }
 
 func (b *lineBuffer) flush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.scheduled = false
-	b.out.Flush() // there is nowhere to report a log that cannot be written
+	if b.out.Flush() != nil {
+		// There is nowhere to report it. What could not be written is lost, but
+		// a disk that was full for a moment must not end the log for good:
+		// bufio.Writer would keep the error.
+		b.out.Reset(b.to)
+	}
 }
 
 // A flushingHandler writes everything out after a warning.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -81,5 +82,33 @@ func TestTheLevelCounts(t *testing.T) {
 	flush()
 	if n := out.lines(); n != 1 {
 		t.Errorf("%d lines, want 1", n)
+	}
+}
+
+// A failingWriter fails as often as it is told to.
+type failingWriter struct {
+	safeBuffer
+	failures int
+}
+
+func (f *failingWriter) Write(p []byte) (int, error) {
+	if f.failures > 0 {
+		f.failures--
+		return 0, errors.New("no space left on device")
+	}
+	return f.safeBuffer.Write(p)
+}
+
+func TestAFailedWriteDoesNotEndTheLog(t *testing.T) {
+	out := &failingWriter{failures: 2}
+	log, flush := newLog(out, "info")
+	log.Warn("lost")
+	for range 500 {
+		log.Info("fills the buffer, and is lost with it", "text", strings.Repeat("x", 200))
+	}
+	log.Warn("seen")
+	flush()
+	if n := out.lines(); n == 0 {
+		t.Error("nothing was written any more after a failed write")
 	}
 }

@@ -98,7 +98,7 @@ func (a *app) server(h http.Handler) *http.Server {
 	s := a.config.Server
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelInfo),
 	}
 }
 
