@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,10 +26,22 @@ const (
 // newClient returns the HTTP client for all that we ask of a provider. It
 // follows no redirect, because a redirected token request would carry the
 // client secret along, and reads bounded bodies.
-func newClient(c Config) *http.Client {
+func newClient(c Config) (*http.Client, error) {
 	next := c.Transport
 	if next == nil {
 		next = newTransport()
+	}
+	if c.Auth.Certificate != nil {
+		own, ok := next.(*http.Transport)
+		if !ok {
+			return nil, errors.New("a client certificate needs an *http.Transport")
+		}
+		own = own.Clone()
+		if own.TLSClientConfig == nil {
+			own.TLSClientConfig = &tls.Config{}
+		}
+		own.TLSClientConfig.Certificates = []tls.Certificate{*c.Auth.Certificate}
+		next = own
 	}
 	return &http.Client{
 		Timeout:   callTimeout,
@@ -36,7 +49,7 @@ func newClient(c Config) *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("oauth: the provider answered with a redirect, which is not followed")
 		},
-	}
+	}, nil
 }
 
 func newTransport() *http.Transport {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
-	"golang.org/x/oauth2"
 )
 
 // An Identity is who signed in, as the provider vouches for it.
@@ -51,6 +50,7 @@ const (
 // the types of some.
 type claims struct {
 	Subject  string `json:"sub"`
+	Issuer   string `json:"iss"`
 	AZP      string `json:"azp"`
 	IssuedAt *int64 `json:"iat"`
 	Nonce    string `json:"nonce"`
@@ -62,6 +62,16 @@ type claims struct {
 	Name     string `json:"name"`
 	Username string `json:"preferred_username"`
 	Picture  string `json:"picture"`
+	// HD is Google's hosted domain.
+	HD string `json:"hd"`
+	// TID is Entra's tenant. The others are optional claims of Entra that vouch
+	// for the address, and what it sends when there are too many groups.
+	TID             string                     `json:"tid"`
+	DomainVerified  truth                      `json:"xms_edov"`
+	PrimaryEmails   texts                      `json:"verified_primary_email"`
+	SecondaryEmails texts                      `json:"verified_secondary_email"`
+	HasGroups       truth                      `json:"hasgroups"`
+	ClaimNames      map[string]json.RawMessage `json:"_claim_names"`
 	// Events is what makes a token a logout token (OpenID Connect Back-Channel
 	// Logout 1.0, section 2.4).
 	Events json.RawMessage `json:"events"`
@@ -86,59 +96,70 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(exact, (*plain)(c))
 }
 
-// verify returns the Identity that the ID token of tokens proves (OpenID
-// Connect Core 1.0, section 3.1.3.7).
-func (p *Provider) verify(ctx context.Context, e *endpoint, tokens *oauth2.Token, nonce string) (*Identity, error) {
-	raw, _ := tokens.Extra("id_token").(string)
-	if raw == "" || len(raw) > maxIDToken {
-		return nil, fmt.Errorf("%w: missing, or longer than %d bytes", ErrIDToken, maxIDToken)
+// prove returns the Identity that the ID token of g proves. A refreshed grant
+// may come without one: then it is still the same person, of whom userinfo may
+// tell news.
+func (p *Provider) prove(ctx context.Context, e *endpoint, g *grant, want expected) (*Identity, error) {
+	if g.id == "" && want.was != nil {
+		id := &Identity{Issuer: want.was.Issuer, Subject: want.was.Subject}
+		if e.metadata.UserinfoURL == "" {
+			id.Groups = want.was.Groups // there is nobody to ask
+		}
+		return id, nil
+	}
+	id, _, err := p.verify(ctx, e, g, want)
+	return id, err
+}
+
+// verify returns the Identity that the ID token of g proves (OpenID Connect
+// Core 1.0, section 3.1.3.7), and the token's claims.
+func (p *Provider) verify(ctx context.Context, e *endpoint, g *grant, want expected) (*Identity, *claims, error) {
+	if g.id == "" || len(g.id) > maxIDToken {
+		return nil, nil, fmt.Errorf("%w: missing, or longer than %d bytes", ErrIDToken, maxIDToken)
 	}
 	// go-oidc does not wrap the errors of a key set, so ask for the keys first:
 	// without them it is not the token that is wrong.
 	if _, err := e.keys.current(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// go-oidc: signature, algorithm, iss, aud, exp, nbf.
-	token, err := e.verifier.Verify(ctx, raw)
+	token, err := e.verifier.Verify(ctx, g.id)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
 	var c claims
 	if err := token.Claims(&c); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
-	if err := p.checkIDToken(&c, token, nonce); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
+	if err := p.checkIDToken(&c, token, want); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
 	if token.AccessTokenHash != "" {
-		if err := token.VerifyAccessToken(tokens.AccessToken); err != nil {
-			return nil, fmt.Errorf("%w: at_hash: %w", ErrIDToken, err)
+		if err := token.VerifyAccessToken(g.access); err != nil {
+			return nil, nil, fmt.Errorf("%w: at_hash: %w", ErrIDToken, err)
 		}
 	}
 	groups, err := p.groups(token.Claims)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	id := &Identity{
 		Issuer: p.config.Issuer, Subject: c.Subject, SID: c.SID, AMR: c.AMR, Groups: groups,
-		Tokens: Tokens{Access: tokens.AccessToken, ID: raw, IDExpiry: token.Expiry, Refresh: tokens.RefreshToken},
+		Tokens: Tokens{ID: g.id, IDExpiry: token.Expiry},
 	}
 	id.describe(&c)
 	if c.AuthTime > 0 {
 		id.AuthTime = time.Unix(c.AuthTime, 0)
 	}
-	if tokens.ExpiresIn > 0 {
-		id.Tokens.AccessExpiry = p.config.Now().Add(time.Duration(tokens.ExpiresIn) * time.Second)
-	}
-	return id, nil
+	return id, &c, nil
 }
 
 // checkIDToken makes the checks that go-oidc leaves to its caller.
-func (p *Provider) checkIDToken(c *claims, token *oidc.IDToken, nonce string) error {
+func (p *Provider) checkIDToken(c *claims, token *oidc.IDToken, want expected) error {
 	switch {
 	case c.Subject == "" || len(c.Subject) > maxSubject:
 		return errors.New("sub is missing or too long")
-	case nonce == "" || subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(nonce)) != 1:
+	case want.was == nil && (want.nonce == "" || subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(want.nonce)) != 1):
 		return errors.New("the nonce is not this login's")
 	case c.IssuedAt == nil:
 		return errors.New("iat is missing")
@@ -156,11 +177,11 @@ func (p *Provider) checkIDToken(c *claims, token *oidc.IDToken, nonce string) er
 
 // addUserinfo asks the userinfo endpoint for what the ID token left out. With
 // the code flow many providers put e-mail and groups there only.
-func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, tokens *oauth2.Token, id *Identity) error {
-	if e.metadata.UserinfoURL == "" || id.Email != "" && id.Groups != nil {
+func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, g *grant, id *Identity, groups bool) error {
+	if e.metadata.UserinfoURL == "" || id.Email != "" && !groups {
 		return nil
 	}
-	info, err := e.oidc.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
+	info, err := e.oidc.UserInfo(ctx, g.bearer())
 	if err != nil {
 		return fmt.Errorf("%w: userinfo: %w", ErrUnavailable, withoutURL(err))
 	}
@@ -176,7 +197,7 @@ func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, tokens *oauth2.
 	if id.Email == "" {
 		id.describe(&c)
 	}
-	if id.Groups == nil {
+	if groups {
 		id.Groups, err = p.groups(info.Claims)
 	}
 	return err
@@ -202,15 +223,58 @@ func (p *Provider) groups(read func(any) error) ([]string, error) {
 	if err := read(&all); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrClaims, err)
 	}
-	raw, ok := all[p.config.GroupsClaim]
-	if !ok || string(raw) == "null" {
-		return nil, nil
-	}
-	var list texts
-	if err := json.Unmarshal(raw, &list); err != nil {
+	list, err := textsAt(all, p.config.GroupsClaim)
+	if err != nil {
 		return nil, fmt.Errorf("%w: the groups claim %q is neither a text nor a list of texts", ErrClaims, p.config.GroupsClaim)
 	}
-	return list, nil
+	if p.config.Type != Keycloak {
+		return list, nil
+	}
+	return p.addRoles(list, all)
+}
+
+// textsAt returns the list of texts at path, nil if there is none. A claim of
+// exactly that name comes first: many are named like an address.
+func textsAt(all map[string]json.RawMessage, path string) (texts, error) {
+	raw, ok := all[path]
+	for !ok {
+		head, rest, nested := strings.Cut(path, ".")
+		var below map[string]json.RawMessage
+		if !nested || json.Unmarshal(all[head], &below) != nil {
+			return nil, nil
+		}
+		all, path = below, rest
+		raw, ok = all[path]
+	}
+	var list texts
+	err := json.Unmarshal(raw, &list)
+	return list, err
+}
+
+// addRoles appends Keycloak's roles to the groups: role:admin for one of the
+// realm, role:app:editor for one of the client app.
+func (p *Provider) addRoles(groups []string, all map[string]json.RawMessage) ([]string, error) {
+	realm, err := textsAt(all, "realm_access.roles")
+	if err != nil {
+		return nil, fmt.Errorf("%w: realm_access.roles is not a list of texts", ErrClaims)
+	}
+	for _, role := range realm {
+		groups = append(groups, "role:"+role)
+	}
+	var clients map[string]json.RawMessage
+	_ = json.Unmarshal(all["resource_access"], &clients) // absent is nil
+	for _, client := range slices.Sorted(maps.Keys(clients)) {
+		var access map[string]json.RawMessage
+		_ = json.Unmarshal(clients[client], &access)
+		roles, err := textsAt(access, "roles")
+		if err != nil {
+			return nil, fmt.Errorf("%w: the roles of a client in resource_access are not a list of texts", ErrClaims)
+		}
+		for _, role := range roles {
+			groups = append(groups, "role:"+client+":"+role)
+		}
+	}
+	return groups, nil
 }
 
 // check refuses values that would end up in a header or a page and hold control

@@ -6,8 +6,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"fmt"
-	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -15,7 +15,7 @@ import (
 )
 
 // The reasons for which [Provider.Exchange] refuses an answer, besides
-// [ErrUnavailable] and [*RefusedError].
+// [ErrUnavailable], [ErrNotAllowed] and [*RefusedError].
 var (
 	// ErrStateMismatch: the answer does not belong to this login.
 	ErrStateMismatch = errors.New("oauth: the state is not this login's")
@@ -74,14 +74,23 @@ func (p *Provider) AuthCodeURL(ctx context.Context, state string, login Login, a
 	if err != nil {
 		return "", err
 	}
-	options := []oauth2.AuthCodeOption{oidc.Nonce(login.Nonce), oauth2.S256ChallengeOption(login.Verifier)}
-	if ask.LoginHint != "" {
-		options = append(options, oauth2.SetAuthURLParam("login_hint", ask.LoginHint))
+	q := url.Values{
+		"response_type": {"code"}, "client_id": {p.config.ClientID}, "redirect_uri": {p.config.RedirectURL}, "state": {state},
+		"code_challenge": {oauth2.S256ChallengeFromVerifier(login.Verifier)}, "code_challenge_method": {"S256"},
 	}
-	if ask.Prompt != "" {
-		options = append(options, oauth2.SetAuthURLParam("prompt", ask.Prompt))
+	if len(p.config.Scopes) > 0 {
+		q.Set("scope", strings.Join(p.config.Scopes, " "))
 	}
-	return e.oauth2.AuthCodeURL(state, options...), nil
+	if p.FormPost() {
+		q.Set("response_mode", formPost)
+	}
+	p.kind.ask(q, login, ask)
+	if e.metadata.PushURL != "" && p.config.PushedRequests != "never" {
+		if q, err = p.push(ctx, e, q); err != nil {
+			return "", err
+		}
+	}
+	return withQuery(e.metadata.AuthorizeURL, q)
 }
 
 // A Callback is what the provider's redirect carries.
@@ -109,22 +118,25 @@ func (p *Provider) Exchange(ctx context.Context, login Login, answer Callback) (
 	if answer.Error != "" {
 		return nil, &RefusedError{Code: errorCode(answer.Error)}
 	}
-	ctx = oidc.ClientContext(ctx, p.client)
-	tokens, err := p.redeem(ctx, e, answer.Code, login.Verifier)
+	ctx = p.withClient(ctx)
+	g, err := p.redeem(ctx, e, answer.Code, login.Verifier)
 	if err != nil {
 		return nil, err
 	}
-	identity, err := p.verify(ctx, e, tokens, login.Nonce)
+	identity, err := p.kind.identify(ctx, e, g, expected{nonce: login.Nonce})
 	if err != nil {
-		return nil, err
-	}
-	if err := p.addUserinfo(ctx, e, tokens, identity); err != nil {
 		return nil, err
 	}
 	if err := identity.check(); err != nil {
 		return nil, err
 	}
+	identity.Tokens.Access, identity.Tokens.AccessExpiry, identity.Tokens.Refresh = g.access, g.expiry, g.refresh
 	return identity, nil
+}
+
+// withClient makes go-oidc ask through our client.
+func (p *Provider) withClient(ctx context.Context) context.Context {
+	return oidc.ClientContext(ctx, p.client)
 }
 
 // checkState compares in constant time. Two empty strings are equal, so a login
@@ -143,30 +155,10 @@ func (p *Provider) checkIssuer(e *endpoint, iss string) error {
 	if iss == "" && !e.metadata.IssParameter {
 		return nil
 	}
-	if iss != p.config.Issuer {
+	if !p.kind.issues(iss) {
 		return ErrIssuerMismatch
 	}
 	return nil
-}
-
-// redeem trades the code for tokens, once: a code must not be tried again.
-func (p *Provider) redeem(ctx context.Context, e *endpoint, code, verifier string) (*oauth2.Token, error) {
-	if code == "" {
-		return nil, fmt.Errorf("%w: there is none", ErrCode)
-	}
-	tokens, err := e.oauth2.Exchange(ctx, code, oauth2.VerifierOption(verifier))
-	if err == nil {
-		return tokens, nil
-	}
-	var answer *oauth2.RetrieveError
-	if !errors.As(err, &answer) {
-		return nil, fmt.Errorf("%w: token endpoint: %w", ErrUnavailable, withoutURL(err))
-	}
-	if answer.Response.StatusCode >= http.StatusInternalServerError || answer.Response.StatusCode == http.StatusTooManyRequests {
-		return nil, fmt.Errorf("%w: token endpoint: status %d", ErrUnavailable, answer.Response.StatusCode)
-	}
-	// Only the error code: the body may echo what was sent.
-	return nil, fmt.Errorf("%w: status %d, %q", ErrCode, answer.Response.StatusCode, errorCode(answer.ErrorCode))
 }
 
 // errorCode cuts code to the characters of RFC 6749, section 4.1.2.1, and to 64

@@ -1,4 +1,6 @@
-// Package oauth signs people in at an OpenID Connect provider.
+// Package oauth signs people in with OpenID Connect and OAuth 2.0: at any OpenID
+// Connect provider, at Google, GitHub and Microsoft Entra with what is special
+// about them, and at OAuth 2.0 providers that can only say who the person is.
 //
 // [New] describes a provider without contacting it; [Provider.Run] keeps its
 // metadata fresh in the background. A sign-in is two calls: with a [Login],
@@ -14,7 +16,7 @@
 //	   ├──────────────────>│ Exchange: state, iss, then     │
 //	   │                   ├── code, PKCE verifier ─────────>│
 //	   │                   │<── tokens ─────────────────────┤
-//	   │                   │ ID token, nonce, userinfo      │
+//	   │                   │ ID token, nonce, userinfo, API │
 //
 // The promise: the provider is not contacted before the state is known to be
 // the login's, and no Identity comes out of an answer that was not meant for
@@ -23,21 +25,20 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/coreos/go-oidc/v3/oidc"
-	"golang.org/x/oauth2"
 )
 
 // ErrUnavailable is returned while the provider cannot be reached or does not
@@ -55,17 +56,51 @@ func signingAlgorithms() []string {
 type Config struct {
 	// ID is the provider's name in configuration and URLs; Name is for people.
 	ID, Name string
-	// Issuer is the provider's issuer identifier, to the letter.
+	// Type is the kind of provider; empty means [OIDC].
+	Type string
+	// Issuer is the provider's issuer identifier, to the letter. Google, GitLab,
+	// GitHub and Entra have one by default.
 	Issuer string
+	// BaseURL is the address of a GitHub Enterprise Server or of the Entra of
+	// another cloud; empty means the public one.
+	BaseURL string
 	// ClientID and ClientSecret are what the provider knows us by. A public
 	// client has no secret.
 	ClientID, ClientSecret string
+	// Auth is how else the client proves itself.
+	Auth ClientAuth
 	// RedirectURL is where the provider sends the browser back to.
 	RedirectURL string
-	// Scopes are asked for; they include "openid".
+	// Scopes are asked for; nil means the usual ones of the type. Where there is
+	// an ID token they include "openid".
 	Scopes []string
-	// GroupsClaim is the claim that lists the person's groups.
+	// GroupsClaim is the claim that lists the person's groups: a name, or a
+	// dotted path such as "realm_access.roles".
 	GroupsClaim string
+	// Endpoints are addresses that count instead of what the provider announces.
+	Endpoints Endpoints
+	// ResponseMode is "query", "form_post" or empty, which means query.
+	ResponseMode string
+	// PushedRequests says when the authorization request is pushed (RFC 9126):
+	// "auto" or empty where the provider announces it, "always" or "never".
+	PushedRequests string
+
+	// HostedDomains are the Google Workspace domains whose members may sign in;
+	// nil means anybody with a Google account.
+	HostedDomains []string
+	// Groups says where a Google user's groups are read; nil means nowhere.
+	Groups *GoogleGroups
+	// Orgs and Teams restrict who may sign in with GitHub: being in one of them
+	// is enough. A team is written org/slug. Both nil means anybody.
+	Orgs, Teams []string
+	// Tenant is the directory of Entra: its id, or "common", "organizations" or
+	// "consumers".
+	Tenant string
+	// AllowedTenants are the ids of the directories whose members may sign in
+	// where Tenant stands for several; nil means all of them.
+	AllowedTenants []string
+	// Claims are where an OAuth2 provider without ID tokens says who signed in.
+	Claims ClaimPaths
 
 	// Transport makes the requests; nil means one of our own, with time limits.
 	Transport http.RoundTripper
@@ -77,51 +112,131 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// Endpoints are a provider's addresses, as an operator overrides them. An empty
+// one means what the provider announces, or what is usual for its type.
+type Endpoints struct {
+	// AuthorizeURL, TokenURL and JWKSURL together make an OpenID Connect
+	// provider's discovery document unnecessary.
+	AuthorizeURL, TokenURL, JWKSURL string
+	// UserinfoURL, EndSessionURL, RevocationURL and PushURL (RFC 9126) are
+	// things that a provider need not have.
+	UserinfoURL, EndSessionURL, RevocationURL, PushURL string
+	// APIURL is the base of GitHub's API, Microsoft Graph, Google's Admin SDK or
+	// Cloud Identity.
+	APIURL string
+	// MetadataURL is the base of Google's metadata server.
+	MetadataURL string
+}
+
+// check refuses addresses at which secrets would travel in the clear. The
+// metadata server is part of the machine.
+func (e *Endpoints) check() error {
+	for name, address := range map[string]string{
+		"authorize URL": e.AuthorizeURL, "token URL": e.TokenURL, "JWKS URL": e.JWKSURL, "userinfo URL": e.UserinfoURL,
+		"end session URL": e.EndSessionURL, "revocation URL": e.RevocationURL, "push URL": e.PushURL, "API URL": e.APIURL,
+	} {
+		if address == "" {
+			continue
+		}
+		if err := checkAddress(address); err != nil {
+			return fmt.Errorf("the %s %w", name, err)
+		}
+	}
+	return nil
+}
+
+// checkAddress wants https, or http on this machine. Its error goes on from the
+// name of the address.
+func checkAddress(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return errors.New("is not the address of a web server")
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	local := err == nil && ip.IsLoopback() || u.Hostname() == "localhost"
+	if u.Scheme == "http" && !local {
+		return errors.New("is not https")
+	}
+	return nil
+}
+
 // A Provider signs people in. It is safe for concurrent use.
 type Provider struct {
 	config Config
 	client *http.Client
+	kind   kind
 
 	discovery sync.Mutex // held while metadata is fetched
 	tried     time.Time  // when the last attempt ended; under discovery
 	current   atomic.Pointer[endpoint]
 }
 
-// An endpoint is a provider as its metadata describes it.
+// An endpoint is a provider as its metadata and the configuration describe it.
 type endpoint struct {
-	oauth2   oauth2.Config
+	metadata metadata
+	basic    bool // the secret goes into the Authorization header
+
+	// For providers with ID tokens.
 	verifier *oidc.IDTokenVerifier
 	oidc     *oidc.Provider
 	keys     *keySet
-	metadata metadata
 }
 
-// metadata is what we read of the discovery document beyond go-oidc (OpenID
-// Connect Discovery 1.0, section 3; RFC 9207, section 3).
+// metadata is what we read of the discovery document (OpenID Connect Discovery
+// 1.0, section 3; RFC 8414, section 2; RFC 8705, section 5; RFC 9126, section 5;
+// RFC 9207, section 3; OpenID Connect RP-Initiated Logout 1.0, section 2.1).
 type metadata struct {
+	Issuer         string   `json:"issuer"`
+	AuthorizeURL   string   `json:"authorization_endpoint"`
+	TokenURL       string   `json:"token_endpoint"`
 	JWKSURI        string   `json:"jwks_uri"`
 	UserinfoURL    string   `json:"userinfo_endpoint"`
+	EndSessionURL  string   `json:"end_session_endpoint"`
+	RevocationURL  string   `json:"revocation_endpoint"`
+	PushURL        string   `json:"pushed_authorization_request_endpoint"`
+	PushRequired   bool     `json:"require_pushed_authorization_requests"`
 	IssParameter   bool     `json:"authorization_response_iss_parameter_supported"`
 	TokenAuth      []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs  []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	IDTokenSigning []string `json:"id_token_signing_alg_values_supported"`
+
+	MTLS struct {
+		TokenURL      string `json:"token_endpoint"`
+		RevocationURL string `json:"revocation_endpoint"`
+		PushURL       string `json:"pushed_authorization_request_endpoint"`
+		UserinfoURL   string `json:"userinfo_endpoint"`
+	} `json:"mtls_endpoint_aliases"`
 }
 
 // New returns the provider that c describes. It does no I/O and fails only for
-// an incomplete c.
+// an incomplete or contradictory c.
 func New(c Config) (*Provider, error) {
-	switch {
-	case c.ID == "" || c.Issuer == "" || c.ClientID == "" || c.RedirectURL == "":
-		return nil, errors.New("oauth: id, issuer, client id and redirect URL are required")
-	case !slices.Contains(c.Scopes, oidc.ScopeOpenID):
-		return nil, fmt.Errorf("oauth: provider %s: the scopes must include %q", c.ID, oidc.ScopeOpenID)
-	}
+	c.Type = cmp.Or(c.Type, OIDC)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Provider{config: c, client: newClient(c)}, nil
+	p := &Provider{config: c}
+	if err := p.setKind(); err != nil {
+		return nil, fmt.Errorf("oauth: provider %s: %w", c.ID, err)
+	}
+	if c := p.config; c.ID == "" || c.Issuer == "" || c.ClientID == "" || c.RedirectURL == "" {
+		return nil, errors.New("oauth: id, issuer, client id and redirect URL are required")
+	}
+	if err := p.config.Endpoints.check(); err != nil {
+		return nil, fmt.Errorf("oauth: provider %s: %w", c.ID, err)
+	}
+	client, err := newClient(p.config)
+	if err != nil {
+		return nil, fmt.Errorf("oauth: provider %s: %w", c.ID, err)
+	}
+	p.client = client
+	if err := p.config.Auth.check(c.ClientSecret); err != nil {
+		return nil, fmt.Errorf("oauth: provider %s: %w", c.ID, err)
+	}
+	return p, nil
 }
 
 // ID returns the configured id.
@@ -130,8 +245,15 @@ func (p *Provider) ID() string { return p.config.ID }
 // Name returns what people call the provider.
 func (p *Provider) Name() string { return p.config.Name }
 
-// Type returns the kind of provider.
-func (p *Provider) Type() string { return "oidc" }
+// Type returns the kind of provider, such as "oidc" or "github".
+func (p *Provider) Type() string { return p.config.Type }
+
+// FormPost reports whether the provider's answer comes as a POST of a form
+// (OAuth 2.0 Form Post Response Mode), so that the callback must take one and
+// the cookie of a sign-in must go along with a cross-site POST: SameSite=None.
+func (p *Provider) FormPost() bool { return p.config.ResponseMode == formPost }
+
+const formPost = "form_post"
 
 // rediscover is how long metadata is good before it is read again.
 const rediscover = time.Hour
@@ -192,7 +314,7 @@ func (p *Provider) endpoint(ctx context.Context) (*endpoint, error) {
 }
 
 func (p *Provider) discover(ctx context.Context) error {
-	e, err := p.fetchEndpoint(oidc.ClientContext(ctx, p.client))
+	e, err := p.kind.describe(oidc.ClientContext(ctx, p.client))
 	// The end counts: those who waited for a slow attempt must not each make
 	// another one.
 	p.tried = p.config.Now()
@@ -201,88 +323,4 @@ func (p *Provider) discover(ctx context.Context) error {
 	}
 	p.current.Store(e)
 	return nil
-}
-
-// fetchEndpoint reads the discovery document. go-oidc checks that it names our
-// issuer, so that it cannot speak for another (OpenID Connect Discovery 1.0,
-// section 4.3).
-func (p *Provider) fetchEndpoint(ctx context.Context) (*endpoint, error) {
-	provider, err := oidc.NewProvider(ctx, p.config.Issuer)
-	if err != nil {
-		return nil, err
-	}
-	e := &endpoint{oidc: provider}
-	if err := provider.Claims(&e.metadata); err != nil {
-		return nil, fmt.Errorf("metadata: %w", err)
-	}
-	for name, address := range map[string]string{
-		"authorization_endpoint": provider.Endpoint().AuthURL, "token_endpoint": provider.Endpoint().TokenURL,
-		"jwks_uri": e.metadata.JWKSURI, "userinfo_endpoint": e.metadata.UserinfoURL,
-	} {
-		if err := p.checkEndpoint(name, address); err != nil {
-			return nil, err
-		}
-	}
-	e.oauth2 = oauth2.Config{
-		ClientID: p.config.ClientID, ClientSecret: p.config.ClientSecret, RedirectURL: p.config.RedirectURL,
-		Scopes: p.config.Scopes, Endpoint: provider.Endpoint(),
-	}
-	e.oauth2.Endpoint.AuthStyle = p.authStyle(e.metadata.TokenAuth)
-	algorithms := e.metadata.signing()
-	if len(algorithms) == 0 {
-		return nil, fmt.Errorf("it signs ID tokens with none of %v", signingAlgorithms())
-	}
-	e.keys = p.keySet(e)
-	e.verifier = oidc.NewVerifier(p.config.Issuer, e.keys, &oidc.Config{
-		ClientID: p.config.ClientID, SupportedSigningAlgs: algorithms, Now: p.config.Now,
-	})
-	return e, nil
-}
-
-// keySet returns the keys at e's jwks_uri. The old set goes on if the address is
-// the same: re-reading metadata must not forget keys or reset the fetch limit.
-func (p *Provider) keySet(e *endpoint) *keySet {
-	if old := p.current.Load(); old != nil && old.metadata.JWKSURI == e.metadata.JWKSURI {
-		return old.keys
-	}
-	return &keySet{url: e.metadata.JWKSURI, client: p.client, now: p.config.Now}
-}
-
-// checkEndpoint refuses an endpoint that is less protected than the issuer:
-// secrets and codes would travel in the clear.
-func (p *Provider) checkEndpoint(name, address string) error {
-	if address == "" && name == "userinfo_endpoint" {
-		return nil
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return fmt.Errorf("its %s is not an absolute URL", name)
-	}
-	if u.Scheme != "https" && strings.HasPrefix(p.config.Issuer, "https:") {
-		return fmt.Errorf("its %s is not https, but the issuer is", name)
-	}
-	return nil
-}
-
-// authStyle says how to present the client secret. It is read from the
-// metadata, where basic is the default (OpenID Connect Discovery 1.0, section
-// 3): trying one way and then the other would burn the code.
-func (p *Provider) authStyle(methods []string) oauth2.AuthStyle {
-	if p.config.ClientSecret == "" {
-		return oauth2.AuthStyleInParams
-	}
-	if len(methods) == 0 || slices.Contains(methods, "client_secret_basic") {
-		return oauth2.AuthStyleInHeader
-	}
-	return oauth2.AuthStyleInParams
-}
-
-// signing returns the algorithms that we and the provider both take.
-func (m *metadata) signing() []string {
-	if len(m.IDTokenSigning) == 0 {
-		return []string{oidc.RS256}
-	}
-	return slices.DeleteFunc(signingAlgorithms(), func(alg string) bool {
-		return !slices.Contains(m.IDTokenSigning, alg)
-	})
 }
