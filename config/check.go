@@ -20,7 +20,6 @@ var (
 	prefixForm = regexp.MustCompile(`^(/[A-Za-z0-9_-]+)+$`)
 	labelForm  = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
 	tokenForm  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // RFC 9110, section 5.6.2
-	scopeForm  = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`)   // RFC 6749, section 3.3
 )
 
 // check judges each setting, and what settings say together. Values change only
@@ -356,65 +355,6 @@ func sharedDomain(a, b string) string {
 		_, domain, _ = strings.Cut(domain, ".")
 	}
 	return ""
-}
-
-func (l *loader) checkProviders() {
-	if len(l.cfg.Providers) == 0 {
-		l.fail("providers", "names no provider to sign in with", "add one with id, type, issuer, client_id and client_secret_file")
-	}
-	first := map[string]bool{}
-	for i, p := range l.cfg.Providers {
-		path := fmt.Sprintf("providers[%d]", i)
-		if !providerID.MatchString(p.ID) {
-			l.fail(path+".id", quote(p.ID)+" is not an id", idRemedy)
-		} else if first[p.ID] {
-			l.fail(path+".id", quote(p.ID)+" is the id of another provider", "give each provider an id of its own")
-		}
-		first[p.ID] = true
-		l.checkProvider(path, p)
-	}
-}
-
-func (l *loader) checkProvider(path string, p Provider) {
-	if p.Type == "" {
-		l.fail(path+".type", "is required", "add type: oidc")
-	}
-	if p.ClientID == "" {
-		l.fail(path+".client_id", "is required", "add the client id that the provider gave")
-	}
-	if p.GroupsClaim == "" {
-		l.fail(path+".groups_claim", "is empty", "remove it for the default, or name a claim")
-	}
-	if !slices.Contains(p.Scopes, "openid") {
-		l.fail(path+".scopes", "must contain openid", "add openid; without it the provider sends no ID token")
-	}
-	for i, scope := range p.Scopes {
-		if scope != "" && !scopeForm.MatchString(scope) {
-			l.fail(fmt.Sprintf("%s.scopes[%d]", path, i), quote(scope)+" is not a scope", "write each scope as an entry of its own")
-		}
-	}
-	if flaw := issuerFlaw(p.Issuer); flaw != nil {
-		l.fail(path+".issuer", flaw.message, flaw.remedy)
-	}
-}
-
-// issuerFlaw judges the address of a provider: https, or http on loopback.
-func issuerFlaw(issuer string) *flaw {
-	const example = "https://id.example.com"
-	if issuer == "" {
-		return newFlaw("is required", "add the provider's issuer address, such as "+example)
-	}
-	u, err := url.Parse(issuer)
-	if err != nil {
-		return newFlaw("is not a URL", "write an address such as "+example)
-	}
-	if flaw := webFlaw(u, example); flaw != nil {
-		return flaw
-	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) {
-		return newFlaw("is plain http, so that everybody on the way can sign in as anybody", "use https")
-	}
-	return nil
 }
 
 func (l *loader) checkSession() {

@@ -20,6 +20,7 @@
 //	required   an entry of a list must have it in the file
 //	shorthand  a mapping may be written as this one of its settings
 //	flag       the short flag when there is one provider
+//	types      the types of providers that have the setting; none means all
 //
 // Load promises three things. A Config it returns is complete and consistent.
 // Otherwise every problem is reported at once, each with its place, its setting
@@ -93,17 +94,74 @@ type Route struct {
 	Upstream *Upstream `yaml:"upstream" shorthand:"url" required:"true" example:"http://127.0.0.1:9000" doc:"Where these requests go: an address, or {url, pass_host, ca_file}."`
 }
 
-// Provider is one place where users sign in.
+// Provider is one place where users sign in. What is left empty has the default
+// of its type.
 type Provider struct {
-	ID               string   `yaml:"id" required:"true" example:"corp" doc:"The short name, part of the callback address: public_url + prefix + /callback/ + id. Lower-case letters, digits and dashes, 32 at most."`
-	Name             string   `yaml:"name" derived:"the id" example:"Example Corp" doc:"The name that people see."`
-	Type             string   `yaml:"type" enum:"oidc" example:"oidc" doc:"The kind of provider. Required."`
-	Issuer           string   `yaml:"issuer" flag:"issuer" example:"https://id.example.com" doc:"The issuer's address, exactly as the provider writes it. Required."`
-	ClientID         string   `yaml:"client_id" flag:"client_id" example:"authproxy" doc:"The client id that the provider gave. Required."`
-	ClientSecret     string   `yaml:"client_secret" flag:"client_secret" secret:"true" doc:"The client secret that the provider gave. Without one, authproxy is a public client and relies on PKCE alone."`
-	ClientSecretFile string   `yaml:"client_secret_file" flag:"client_secret_file" example:"/run/secrets/client_secret" doc:"A file that holds the client secret, instead of client_secret."`
-	Scopes           []string `yaml:"scopes" flag:"scopes" default:"openid,email,profile" example:"[openid, email, profile, groups]" doc:"The scopes to ask for. Must contain openid. Replaces the default."`
-	GroupsClaim      string   `yaml:"groups_claim" flag:"groups_claim" default:"groups" example:"groups" doc:"The claim of the ID token that lists the user's groups."`
+	ID       string `yaml:"id" required:"true" example:"corp" doc:"The short name, part of the callback address: public_url + prefix + /callback/ + id. Lower-case letters, digits and dashes, 32 at most."`
+	Name     string `yaml:"name" derived:"the id" example:"Example Corp" doc:"The name that people see."`
+	Type     string `yaml:"type" enum:"oidc,google,github,entra,gitlab,keycloak,okta,auth0,oauth2" example:"oidc" doc:"The kind of provider: oidc is any OpenID Connect provider with discovery, entra is Microsoft Entra ID, oauth2 is a provider without ID tokens. Required."`
+	Issuer   string `yaml:"issuer" flag:"issuer" types:"oidc,google,gitlab,keycloak,okta,auth0,oauth2" derived:"google and gitlab: the public one" example:"https://id.example.com" doc:"The issuer's address, exactly as the provider writes it. With oauth2 it is any address that stands for the provider: user ids follow from it. Required unless there is a default."`
+	BaseURL  string `yaml:"base_url" flag:"base_url" types:"github,entra" derived:"github.com, or Entra's public cloud" example:"https://github.example.com" doc:"The address of a GitHub Enterprise Server, or of Entra in a national cloud."`
+	Tenant   string `yaml:"tenant" flag:"tenant" types:"entra" example:"72f988bf-86f1-41af-91ab-2d7cd011db47" doc:"The directory: its id, or organizations, common or consumers for many. Required."`
+	ClientID string `yaml:"client_id" flag:"client_id" example:"authproxy" doc:"The client id that the provider gave. Required."`
+
+	ClientSecret      string `yaml:"client_secret" flag:"client_secret" secret:"true" doc:"The client secret that the provider gave. Without one, and without a key or a certificate, authproxy is a public client and relies on PKCE alone."`
+	ClientSecretFile  string `yaml:"client_secret_file" flag:"client_secret_file" example:"/run/secrets/client_secret" doc:"A file that holds the client secret, instead of client_secret."`
+	ClientAuth        string `yaml:"client_auth" enum:"basic,post" derived:"what the provider announces, else basic" example:"post" doc:"Where the client secret goes: into the Authorization header, or into the form."`
+	PrivateKeyFile    string `yaml:"private_key_file" example:"/run/secrets/client.pem" doc:"A private key in PEM (RSA, ECDSA or Ed25519) that signs an assertion instead of a client secret: private_key_jwt, RFC 7523."`
+	PrivateKeyID      string `yaml:"private_key_id" derived:"the key's thumbprint" example:"2026-01" doc:"The name of the private key at the provider."`
+	AssertionAudience string `yaml:"assertion_audience" default:"token_endpoint" enum:"token_endpoint,issuer" example:"issuer" doc:"For whom the assertion of the private key is."`
+	ClientCertFile    string `yaml:"client_cert_file" example:"/run/secrets/client.crt" doc:"A certificate in PEM that is shown to the provider instead of a client secret: mutual TLS, RFC 8705. Together with client_key_file."`
+	ClientKeyFile     string `yaml:"client_key_file" example:"/run/secrets/client.key" doc:"The private key of client_cert_file, in PEM."`
+
+	Scopes         []string      `yaml:"scopes" flag:"scopes" derived:"openid, email, profile, and what the type needs; github: read:user, user:email, read:org; oauth2: none" example:"[openid, email, profile, groups]" doc:"The scopes to ask for. Must contain openid, but for github and oauth2. Replaces the default."`
+	GroupsClaim    string        `yaml:"groups_claim" flag:"groups_claim" types:"oidc,entra,gitlab,keycloak,okta,auth0" default:"groups" example:"realm_access.roles" doc:"The claim that lists the user's groups, in the ID token or in userinfo: a name, or a dotted path. With keycloak the roles come along, as role:NAME and role:CLIENT:NAME."`
+	HostedDomains  []string      `yaml:"hosted_domains" flag:"hosted_domains" types:"google" nonempty:"true" example:"[example.com]" doc:"The Google Workspace domains whose members may sign in. Checked by the token's hd claim."`
+	Groups         *GoogleGroups `yaml:"groups" types:"google" example:"{api: cloud_identity, nested: true}" doc:"Read the user's groups from Google Workspace. Without it Google's users have no groups."`
+	Orgs           []string      `yaml:"orgs" flag:"orgs" types:"github" nonempty:"true" example:"[acme]" doc:"The organizations whose members may sign in. Being in one of orgs or teams is enough."`
+	Teams          []string      `yaml:"teams" flag:"teams" types:"github" nonempty:"true" example:"[acme/sre]" doc:"The teams whose members may sign in, written org/slug. Members of the teams below count too."`
+	AllowedTenants []string      `yaml:"allowed_tenants" types:"entra" nonempty:"true" example:"[72f988bf-86f1-41af-91ab-2d7cd011db47]" doc:"The ids of the directories whose members may sign in, with tenant: organizations or common."`
+
+	AuthorizeURL string     `yaml:"authorize_url" types:"oauth2" example:"https://gitea.example.com/login/oauth/authorize" doc:"Where browsers are sent. Required."`
+	TokenURL     string     `yaml:"token_url" types:"oauth2" example:"https://gitea.example.com/login/oauth/access_token" doc:"Where codes are traded for tokens. Required."`
+	UserinfoURL  string     `yaml:"userinfo_url" types:"oauth2" example:"https://gitea.example.com/api/v1/user" doc:"What answers who the user is, in JSON. Required."`
+	Claims       ClaimPaths `yaml:"claims" types:"oauth2" doc:"Where the userinfo JSON says what, as dotted paths such as data.user.id. Where a path meets a list, it goes on in each of its entries."`
+
+	ResponseMode   string    `yaml:"response_mode" types:"oidc,google,entra,gitlab,keycloak,okta,auth0,oauth2" default:"query" enum:"query,form_post" example:"form_post" doc:"How the provider answers: in the address, or by a form that the browser posts. form_post needs an https public_url."`
+	PushedRequests string    `yaml:"pushed_requests" types:"oidc,google,entra,gitlab,keycloak,okta,auth0,oauth2" default:"auto" enum:"auto,always,never" example:"always" doc:"Push the authorization request to the provider instead of having the browser carry it (RFC 9126): where the provider announces that, always, or never."`
+	Endpoints      Endpoints `yaml:"endpoints" doc:"Addresses to use instead of what the provider announces or what is usual for its type. With the first three, an OpenID Connect provider needs no discovery."`
+}
+
+// GoogleGroups says where a Google Workspace user's groups are read.
+type GoogleGroups struct {
+	API                string        `yaml:"api" default:"admin" enum:"admin,cloud_identity" example:"cloud_identity" doc:"The Admin SDK, or Cloud Identity."`
+	AdminEmail         string        `yaml:"admin_email" example:"admin@example.com" doc:"The administrator for whom the service account acts, by domain-wide delegation. Required for admin."`
+	ServiceAccountFile string        `yaml:"service_account_file" example:"/run/secrets/google.json" doc:"The JSON key of the service account. Required for admin; cloud_identity otherwise uses the identity of the machine or workload."`
+	Nested             bool          `yaml:"nested" default:"false" example:"true" doc:"Count the groups that a group of the user is in, too. With cloud_identity this needs an Enterprise or Premium edition."`
+	Cache              time.Duration `yaml:"cache" default:"5m" example:"15m" doc:"How long a user's groups are good for before they are read again. While they cannot be read, the earlier ones go on for a day."`
+}
+
+// ClaimPaths say where a userinfo answer holds what.
+type ClaimPaths struct {
+	ID            string `yaml:"id" default:"id" example:"user.id" doc:"What identifies the user for ever: a text or a whole number, never an address or a login name that can change."`
+	Email         string `yaml:"email" default:"email" example:"user.email" doc:"The address."`
+	EmailVerified string `yaml:"email_verified" default:"email_verified" example:"user.confirmed" doc:"What is true when the address is verified. No other address counts in rules and sign_in."`
+	Name          string `yaml:"name" default:"name" example:"user.full_name" doc:"The name."`
+	Image         string `yaml:"image" default:"picture" example:"user.avatar_url" doc:"The address of a picture."`
+	Groups        string `yaml:"groups" default:"groups" example:"organizations.name" doc:"The groups."`
+}
+
+// Endpoints are a provider's addresses, "" where they are not overridden.
+type Endpoints struct {
+	AuthorizeURL  string `yaml:"authorize_url" types:"oidc,google,github,entra,gitlab,keycloak,okta,auth0" example:"https://id.example.com/authorize" doc:"Where browsers are sent."`
+	TokenURL      string `yaml:"token_url" types:"oidc,google,github,entra,gitlab,keycloak,okta,auth0" example:"https://id.internal/token" doc:"Where codes are traded for tokens."`
+	JWKSURL       string `yaml:"jwks_url" types:"oidc,google,entra,gitlab,keycloak,okta,auth0" example:"https://id.internal/jwks" doc:"The keys that sign ID tokens."`
+	UserinfoURL   string `yaml:"userinfo_url" types:"oidc,google,gitlab,keycloak,okta,auth0" example:"https://id.internal/userinfo" doc:"What tells the claims that the ID token lacks."`
+	EndSessionURL string `yaml:"end_session_url" types:"oidc,google,entra,gitlab,keycloak,okta,auth0,oauth2" example:"https://id.example.com/logout" doc:"Where browsers sign out at the provider."`
+	RevocationURL string `yaml:"revocation_url" types:"oidc,google,entra,gitlab,keycloak,okta,auth0,oauth2" example:"https://id.internal/revoke" doc:"Where tokens are given back (RFC 7009)."`
+	PushURL       string `yaml:"push_url" types:"oidc,google,entra,gitlab,keycloak,okta,auth0,oauth2" example:"https://id.internal/par" doc:"Where authorization requests are pushed (RFC 9126)."`
+	APIURL        string `yaml:"api_url" types:"google,github,entra" example:"https://github.example.com/api/v3" doc:"The base of GitHub's API, of Microsoft Graph with its version, or of Google's API for groups."`
+	MetadataURL   string `yaml:"metadata_url" types:"google" example:"http://metadata.google.internal" doc:"Google's metadata server."`
 }
 
 // SignIn says who may have a session. The lists are OR-ed.

@@ -110,7 +110,8 @@ func TestMinimalFileGetsTheDefaults(t *testing.T) {
 		Providers: []Provider{{
 			ID: "corp", Name: "corp", Type: "oidc", Issuer: "https://id.example.com", ClientID: "authproxy",
 			ClientSecret: "secret from a file", ClientSecretFile: "/run/secrets/client_secret",
-			Scopes: []string{"openid", "email", "profile"}, GroupsClaim: "groups",
+			GroupsClaim: "groups", AssertionAudience: "token_endpoint", ResponseMode: "query", PushedRequests: "auto",
+			Claims: ClaimPaths{"id", "email", "email_verified", "name", "picture", "groups"},
 		}},
 		SignIn: SignIn{AllowedDomains: []string{"example.com"}},
 		Session: Session{
@@ -173,11 +174,8 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		},
 		Hosts:          []string{"www.example.com", "*.apps.example.com"},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::1/128")},
-		Providers: []Provider{
-			{"corp", "Example Corp", "oidc", "https://id.example.com", "authproxy", "an-example-secret", "", []string{"openid", "email", "groups"}, "roles"},
-			{"partner-1", "partner-1", "oidc", "https://login.example.org/tenant", "12345", "secret from a file", "/run/secrets/client_secret", []string{"openid", "email", "profile"}, "groups"},
-		},
-		SignIn: SignIn{[]string{"bob@example.org"}, []string{"example.com"}, []string{"staff"}},
+		Providers:      fullProviders(),
+		SignIn:         SignIn{[]string{"bob@example.org"}, []string{"example.com"}, []string{"staff"}},
 		Rules: []Rule{
 			{Name: "public", Host: "app.example.com", Path: "/public/**", Methods: []string{"GET"}, Allow: "anyone"},
 			{Path: "/internal/**", Deny: true},
@@ -199,6 +197,44 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("Load(full.yaml) (-want +got):\n%s", diff)
 	}
+}
+
+// providerDefaults is a provider of which nothing was said.
+func providerDefaults() Provider {
+	return Provider{
+		GroupsClaim: "groups", AssertionAudience: "token_endpoint", ResponseMode: "query", PushedRequests: "auto",
+		Claims: ClaimPaths{"id", "email", "email_verified", "name", "picture", "groups"},
+	}
+}
+
+// fullProviders are the providers of full.yaml.
+func fullProviders() []Provider {
+	defaults := providerDefaults()
+	corp, partner, google, github, entra, gitea := defaults, defaults, defaults, defaults, defaults, defaults
+	corp.ID, corp.Name, corp.Type, corp.Issuer, corp.ClientID = "corp", "Example Corp", "oidc", "https://id.example.com", "authproxy"
+	corp.ClientSecret, corp.ClientAuth = "an-example-secret", "post"
+	corp.Scopes, corp.GroupsClaim, corp.ResponseMode, corp.PushedRequests = []string{"openid", "email", "groups"}, "realm_access.roles", "form_post", "always"
+	const internal = "https://id.internal/"
+	corp.Endpoints = Endpoints{
+		AuthorizeURL: "https://id.example.com/authorize?policy=a", TokenURL: internal + "token", JWKSURL: internal + "jwks", UserinfoURL: internal + "userinfo",
+		EndSessionURL: "https://id.example.com/logout", RevocationURL: internal + "revoke", PushURL: internal + "par",
+	}
+	partner.ID, partner.Name, partner.Type, partner.Issuer, partner.ClientID = "partner-1", "partner-1", "okta", "https://login.example.org/tenant", "12345"
+	partner.PrivateKeyFile, partner.PrivateKeyID, partner.AssertionAudience = "/run/secrets/client.pem", "2026-01", "issuer"
+	google.ID, google.Name, google.Type, google.ClientID = "google", "google", "google", "1234.apps.example"
+	google.ClientSecret, google.ClientSecretFile = "secret from a file", "/run/secrets/client_secret"
+	google.HostedDomains = []string{"example.com"}
+	google.Groups = &GoogleGroups{"cloud_identity", "admin@example.com", "/run/secrets/google.json", true, 15 * time.Minute}
+	google.Endpoints = Endpoints{APIURL: "https://cloudidentity.internal", MetadataURL: "http://metadata.internal"}
+	github.ID, github.Name, github.Type, github.BaseURL, github.ClientID = "github", "github", "github", "https://github.example.com", "Iv1.0"
+	github.Orgs, github.Teams = []string{"acme"}, []string{"acme/sre"}
+	entra.ID, entra.Name, entra.Type, entra.ClientID = "entra", "entra", "entra", "6731de76-14a6-49ae-97bc-6eba6914391e"
+	entra.Tenant, entra.AllowedTenants = "organizations", []string{"72f988bf-86f1-41af-91ab-2d7cd011db47"}
+	entra.ClientCertFile, entra.ClientKeyFile = "/run/secrets/client.crt", "/run/secrets/client.key"
+	gitea.ID, gitea.Name, gitea.Type, gitea.Issuer, gitea.ClientID = "gitea", "gitea", "oauth2", "https://gitea.example.com", "g"
+	gitea.AuthorizeURL, gitea.TokenURL, gitea.UserinfoURL = "https://gitea.example.com/authorize", "https://gitea.example.com/token", "https://gitea.example.com/user"
+	gitea.Claims = ClaimPaths{"data.id", "data.email", "data.confirmed", "data.full_name", "data.avatar_url", "orgs.name"}
+	return []Provider{corp, partner, google, github, entra, gitea}
 }
 
 // settingRows holds a value for every setting that can be given everywhere:
@@ -351,6 +387,7 @@ func TestProvidersByID(t *testing.T) {
 		"AUTHPROXY_PROVIDERS_MY_IDP_CLIENT_ID=b",
 		"AUTHPROXY_PROVIDERS_MY_IDP_CLIENT_SECRET_FILE=/run/secrets/client_secret",
 		"AUTHPROXY_PROVIDERS_MY_IDP_SCOPES=openid,groups",
+		"AUTHPROXY_PROVIDERS_MY_IDP_ENDPOINTS_TOKEN_URL=https://my.internal/token",
 	}
 	src.Args = []string{"--providers.my-idp.name", "Mine"}
 	c := mustLoad(t, src)
@@ -360,7 +397,10 @@ func TestProvidersByID(t *testing.T) {
 	if got := c.Providers[0].ClientID; got != "changed" {
 		t.Errorf("client_id of the file's provider = %q, want %q", got, "changed")
 	}
-	want := Provider{"my-idp", "Mine", "oidc", "https://my.example", "b", "secret from a file", "/run/secrets/client_secret", []string{"openid", "groups"}, "groups"}
+	want := providerDefaults()
+	want.ID, want.Name, want.Type, want.Issuer, want.ClientID = "my-idp", "Mine", "oidc", "https://my.example", "b"
+	want.ClientSecret, want.ClientSecretFile, want.Scopes = "secret from a file", "/run/secrets/client_secret", []string{"openid", "groups"}
+	want.Endpoints.TokenURL = "https://my.internal/token"
 	if diff := cmp.Diff(want, c.Providers[1]); diff != "" {
 		t.Errorf("provider by environment alone (-want +got):\n%s", diff)
 	}
@@ -375,8 +415,9 @@ func TestOneApplicationNeedsFlagsOnly(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
-	want := []Provider{{"oidc", "oidc", "oidc", "https://id.example.com", "me", "hidden", "", []string{"openid", "email", "profile"}, "groups"}}
-	if diff := cmp.Diff(want, c.Providers); diff != "" {
+	want := providerDefaults()
+	want.ID, want.Name, want.Type, want.Issuer, want.ClientID, want.ClientSecret = "oidc", "oidc", "oidc", "https://id.example.com", "me", "hidden"
+	if diff := cmp.Diff([]Provider{want}, c.Providers); diff != "" {
 		t.Errorf("providers (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"example.com", "example.org"}, c.SignIn.AllowedDomains); diff != "" {
@@ -384,6 +425,37 @@ func TestOneApplicationNeedsFlagsOnly(t *testing.T) {
 	}
 	if len(warnings) != 1 || !strings.Contains(warnings[0].String(), "--client_secret_file") || strings.Contains(warnings[0].String(), "hidden") {
 		t.Errorf("warnings = %v, want one that names --client_secret_file", warnings)
+	}
+}
+
+func TestOneApplicationOfAKnownProviderNeedsNoAddress(t *testing.T) {
+	base := []string{"--upstream", "http://127.0.0.1:8080", "--public_url", "https://app.example.com", "--client_id", "me"}
+	tests := []struct {
+		name string
+		args []string
+		want func(*Provider)
+	}{
+		{"google", []string{"--provider", "google", "--hosted_domains", "example.com"}, func(p *Provider) { p.HostedDomains = []string{"example.com"} }},
+		{"github", []string{"--provider", "github", "--orgs", "acme", "--teams", "acme/sre,acme/dev"}, func(p *Provider) {
+			p.Orgs, p.Teams = []string{"acme"}, []string{"acme/sre", "acme/dev"}
+		}},
+		{"entra", []string{"--provider", "entra", "--tenant", "72f988bf-86f1-41af-91ab-2d7cd011db47", "--providers.entra.response_mode", "form_post"}, func(p *Provider) {
+			p.Tenant, p.ResponseMode = "72f988bf-86f1-41af-91ab-2d7cd011db47", "form_post"
+		}},
+		{"google", []string{"--provider=google", "--hosted_domains=x.example", "--providers.google.groups.api=cloud_identity", "--providers.google.groups.nested"}, func(p *Provider) {
+			p.HostedDomains, p.Groups = []string{"x.example"}, &GoogleGroups{API: "cloud_identity", Nested: true, Cache: 5 * time.Minute}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := mustLoad(t, Source{Args: append(slices.Clone(base), tt.args...)})
+			want := providerDefaults()
+			want.ID, want.Name, want.Type, want.ClientID = tt.name, tt.name, tt.name, "me"
+			tt.want(&want)
+			if diff := cmp.Diff([]Provider{want}, c.Providers); diff != "" {
+				t.Errorf("providers (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

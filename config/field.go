@@ -34,6 +34,7 @@ type field struct {
 	example   string
 	enum      []string
 	flag      string
+	types     []string
 	shorthand string
 	secret    bool
 	nonempty  bool
@@ -92,6 +93,9 @@ func newField(t reflect.Type, sf reflect.StructField) *field {
 	}
 	if enum := tag("enum"); enum != "" {
 		f.enum = strings.Split(enum, ",")
+	}
+	if types := tag("types"); types != "" {
+		f.types = strings.Split(types, ",")
 	}
 	if sf.Index != nil {
 		f.index = sf.Index[0]

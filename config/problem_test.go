@@ -14,6 +14,11 @@ func provider(settings string) string {
 	return with("providers: [{id: corp, type: oidc, issuer: \"https://id.example.com\", client_id: a, " + settings + "}]")
 }
 
+// googleGroups returns a file whose provider reads groups with these settings.
+func googleGroups(settings string) string {
+	return with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example], groups: {" + settings + "}}]")
+}
+
 func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 	tests := []struct {
 		name, file string
@@ -62,7 +67,7 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"no such value", with("log: {level: wrn}"), `log.level: "wrn" is not one of its values; did you mean warn? Use one of: debug, info, warn, error`},
 		{"no such value, near none", with("log: {level: zzzzzzzz}"), `is not one of its values; use one of: debug`},
 		{"a store of a later version", with("session: {store: \"postgres://x/y\"}"), `session.store: "postgres://x/y" is not supported in this version; the only value is cookie`},
-		{"a type of a later version", with("providers: [{id: a, type: github, issuer: \"https://x\", client_id: b}]"), `providers.a.type: "github" is not supported in this version; the only value is oidc`},
+		{"a type that there is not", with("providers: [{id: a, type: saml, issuer: \"https://x\", client_id: b}]"), `providers.a.type: "saml" is not one of its values; use one of: oidc, google`},
 		{"no such source", with("identity: {headers: {X-A: user.mail}}"), "identity.headers.X-A: \"user.mail\" is not one of its values; did you mean user.email?"},
 		{"no such path form", with("paths: {allow: [encoded_slsh]}"), "paths.allow[0]: \"encoded_slsh\" is not one of its values; did you mean encoded_slash?"},
 
@@ -136,6 +141,54 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"an empty secret", provider("client_secret_file: /run/secrets/empty"), "providers.corp.client_secret_file: the file is empty"},
 		{"a large secret", provider("client_secret_file: /run/secrets/large"), "providers.corp.client_secret_file: the file is larger than 1 MiB"},
 		{"a secret of two lines", provider("client_secret_file: /run/secrets/two_lines"), "providers.corp.client_secret_file: the file holds a line break"},
+
+		{"google for everybody", with("providers: [{id: g, type: google, client_id: a}]"), "sign_in: provider g gives an account to anybody, and nobody is named who may sign in; set sign_in.allowed_domains or sign_in.allowed_emails, or the provider's hosted_domains, or sign_in.allowed_domains: [\"*\"]"},
+		{"github for everybody", with("providers: [{id: g, type: github, client_id: a}]"), "sign_in: provider g gives an account to anybody, and nobody is named who may sign in; set sign_in.allowed_domains or sign_in.allowed_emails, or the provider's orgs or teams"},
+		{"github.com by its address", with("providers: [{id: g, type: github, base_url: \"https://GitHub.com/\", client_id: a}]"), "sign_in: provider g gives"},
+		{"every Entra tenant", with("providers: [{id: e, type: entra, tenant: common, client_id: a}]"), "or the provider's allowed_tenants"},
+		{"every organization's Entra", with("providers: [{id: e, type: entra, tenant: organizations, client_id: a}]"), "sign_in: provider e gives"},
+		{"personal Microsoft accounts", with("providers: [{id: e, type: entra, tenant: consumers, client_id: a}]"), "sign_in: provider e gives"},
+		{"personal Microsoft accounts by number", with("providers: [{id: e, type: entra, tenant: 9188040D-6c67-4c5b-b112-36a304b66dad, client_id: a}]"), "sign_in: provider e gives"},
+		{"gitlab.com", with("providers: [{id: l, type: gitlab, client_id: a}]"), "sign_in: provider l gives"},
+		{"google as any provider", with("providers: [{id: o, type: oidc, issuer: \"https://accounts.google.com\", client_id: a}]"), "sign_in: provider o gives"},
+		{"a restricted provider beside an open one", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example]}, {id: h, type: github, client_id: a}]"), "sign_in: provider h gives"},
+
+		{"an org for another type", provider("orgs: [acme]"), "providers.corp.orgs: has no effect with type oidc; remove it; it belongs to github"},
+		{"a domain for another type", provider("hosted_domains: [x.example]"), "providers.corp.hosted_domains: has no effect with type oidc"},
+		{"a group of settings for another type", provider("groups: {nested: true}"), "providers.corp.groups: has no effect with type oidc; remove it; it belongs to google"},
+		{"claims for another type", provider("claims: {id: sub}"), "providers.corp.claims: has no effect with type oidc"},
+		{"an endpoint for another type", provider("endpoints: {api_url: \"https://x\"}"), "providers.corp.endpoints.api_url: has no effect with type oidc"},
+		{"an issuer for GitHub", with("providers: [{id: g, type: github, issuer: \"https://x\", client_id: a, orgs: [a]}]"), "providers.g.issuer: has no effect with type github"},
+		{"endpoint over plain http", provider("endpoints: {token_url: \"http://id.internal/token\"}"), "providers.corp.endpoints.token_url: is plain http"},
+		{"endpoint that is none", provider("endpoints: {jwks_url: /jwks}"), "providers.corp.endpoints.jwks_url: is not an http or https address"},
+		{"base_url over plain http", with("providers: [{id: g, type: github, base_url: \"http://github.internal\", client_id: a}]"), "providers.g.base_url: is plain http"},
+		{"an odd response mode", provider("response_mode: fragment"), "providers.corp.response_mode: \"fragment\" is not one of its values"},
+		{"form_post over http", with("public_url: http://localhost:4180\nproviders: [{id: corp, type: oidc, issuer: \"https://id.example.com\", client_id: a, response_mode: form_post}]"), "providers.corp.response_mode: is form_post, for which browsers send the sign-in's cookie over https only"},
+		{"a key and a secret", provider("private_key_file: /k, client_secret: " + secret), "providers.corp.private_key_file: is given, and a client secret too; remove one"},
+		{"a certificate and a key", provider("private_key_file: /k, client_cert_file: /c, client_key_file: /k"), "providers.corp.client_cert_file: is given, and a client secret or a private key too"},
+		{"a certificate and a secret", provider("client_cert_file: /c, client_key_file: /k, client_secret: " + secret), "providers.corp.client_cert_file: is given, and a client secret"},
+		{"a client certificate without key", provider("client_cert_file: /c"), "providers.corp.client_key_file: is missing beside client_cert_file"},
+		{"a client key without certificate", provider("client_key_file: /c"), "providers.corp.client_cert_file: is missing beside client_key_file"},
+		{"the id of no key", provider("private_key_id: a"), "providers.corp.private_key_id: has no effect without private_key_file"},
+		{"the audience of no key", provider("assertion_audience: issuer"), "providers.corp.assertion_audience: has no effect without private_key_file"},
+		{"the way of no secret", provider("client_auth: post"), "providers.corp.client_auth: has no effect without a client secret"},
+
+		{"a hosted domain that is none", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [\"*\"]}]"), `providers.g.hosted_domains[0]: "*" is not a domain`},
+		{"no hosted domains", with("providers: [{id: g, type: google, client_id: a, hosted_domains: []}]"), "providers.g.hosted_domains: is an empty list"},
+		{"groups without administrator", googleGroups("service_account_file: /s"), "providers.g.groups.admin_email: is required for the Admin SDK"},
+		{"groups without account", googleGroups("admin_email: a@x.example"), "providers.g.groups.service_account_file: is required for the Admin SDK"},
+		{"an administrator that is none", googleGroups("admin_email: a, service_account_file: /s"), `providers.g.groups.admin_email: "a" is not an address`},
+		{"an administrator of nothing", googleGroups("api: cloud_identity, admin_email: a@x.example"), "providers.g.groups.admin_email: has no effect without service_account_file"},
+		{"groups without memory", googleGroups("api: cloud_identity, cache: 0"), "providers.g.groups.cache: is 0"},
+		{"an org with a slash", with("providers: [{id: g, type: github, client_id: a, orgs: [a/b]}]"), `providers.g.orgs[0]: "a/b" is not an organization`},
+		{"a team without org", with("providers: [{id: g, type: github, client_id: a, teams: [sre]}]"), `providers.g.teams[0]: "sre" is not a team`},
+		{"no orgs", with("providers: [{id: g, type: github, client_id: a, orgs: []}]"), "providers.g.orgs: is an empty list"},
+		{"no tenant", with("providers: [{id: e, type: entra, client_id: a}]"), "providers.e.tenant: is required"},
+		{"a tenant by name", with("providers: [{id: e, type: entra, tenant: contoso.example, client_id: a}]"), `providers.e.tenant: "contoso.example" is not the id of a directory`},
+		{"an allowed tenant by name", with("providers: [{id: e, type: entra, tenant: common, client_id: a, allowed_tenants: [contoso]}]"), `providers.e.allowed_tenants[0]: "contoso" is not the id`},
+		{"allowed tenants of one tenant", with("providers: [{id: e, type: entra, tenant: 72f988bf-86f1-41af-91ab-2d7cd011db47, client_id: a, allowed_tenants: [72f988bf-86f1-41af-91ab-2d7cd011db47]}]"), "providers.e.allowed_tenants: has no effect"},
+		{"oauth2 without userinfo", with("providers: [{id: o, type: oauth2, issuer: \"https://x\", client_id: a, authorize_url: \"https://x/a\", token_url: \"https://x/t\"}]"), "providers.o.userinfo_url: is required"},
+		{"oauth2 without issuer", with("providers: [{id: o, type: oauth2, client_id: a, authorize_url: \"https://x/a\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\"}]"), "providers.o.issuer: is required"},
 
 		{"not an address", with("sign_in: {allowed_emails: [example.com]}"), `c.yaml:1:28: sign_in.allowed_emails[0]: "example.com" is not an address; write it like alice@example.com`},
 		{"an address with two @", with(`sign_in: {allowed_emails: ["a@b@c.d"]}`), "sign_in.allowed_emails[0]"},
@@ -293,7 +346,7 @@ func TestProblemsOfEnvironmentAndFlags(t *testing.T) {
 		{"--provider twice", "", args("--provider=oidc", "--issuer=https://x", "--client_id=a", "--provider=oidc"), "--provider: provider: is given twice"},
 		{"a bad value by flag", "", args("--log.level=loud"), `--log.level: log.level: "loud" is not one of its values`},
 		{"a short flag without --provider", "", args("--client_id=a"), "--client_id: client_id: belongs to no provider; add --provider oidc"},
-		{"a provider of a later version", "", args("--provider=github", "--client_id=a"), `--provider: provider: "github" is not supported in this version; the only value is oidc`},
+		{"a provider that there is not", "", args("--provider=saml", "--client_id=a"), `--provider: provider: "saml" is not one of its values; use one of: oidc, google`},
 		{"--provider alone", "", args("--provider=oidc", "--client_id=a"), "--provider: providers.oidc.issuer: is required"},
 		{"--provider with a secret twice", "", args("--provider=oidc", "--client_id=a", "--issuer=https://x", "--client_secret="+secret, "--client_secret_file=/run/secrets/client_secret"), "--client_secret: providers.oidc.client_secret: is given, and providers.oidc.client_secret_file too"},
 		{"a file that is not there", "", args("--config=/nowhere"), "--config: config: /nowhere cannot be read: file does not exist; check the path"},
@@ -352,6 +405,15 @@ func TestWhatMustNotBeRefused(t *testing.T) {
 		{"hosts below the domain", with("hosts: [example.com, \"*.x.example.com\"]\ncookie: {domain: example.com}")},
 		{"keys for URLs without padding", with("cookie: {keys: [__79_Pv6-fj39vX08_Lx8O_u7ezr6uno5-bl5OPi4eA]}")},
 		{"an internal domain", with("public_url: https://app.corp.internal\ncookie: {domain: corp.internal}")},
+		{"google for one domain", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example]}]")},
+		{"google for everybody, as is meant", with("providers: [{id: g, type: google, client_id: a}]\nsign_in: {allowed_domains: [\"*\"]}")},
+		{"github for one team", with("providers: [{id: g, type: github, client_id: a, teams: [acme/sre]}]")},
+		{"a GitHub of one's own", with("providers: [{id: g, type: github, client_id: a, base_url: \"https://github.example.com\"}]")},
+		{"one Entra tenant", with("providers: [{id: e, type: entra, tenant: 72f988bf-86f1-41af-91ab-2d7cd011db47, client_id: a}]")},
+		{"one of the Entra tenants", with("providers: [{id: e, type: entra, tenant: common, client_id: a, allowed_tenants: [72F988bf-86f1-41af-91ab-2d7cd011db47]}]")},
+		{"a GitLab of one's own", with("providers: [{id: l, type: gitlab, issuer: \"https://gitlab.example.com\", client_id: a}]")},
+		{"a metadata server over http", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example], groups: {api: cloud_identity}, endpoints: {metadata_url: \"http://metadata.internal\"}}]")},
+		{"oauth2 with scopes of its own", with("providers: [{id: o, type: oauth2, issuer: \"https://x\", client_id: a, authorize_url: \"https://x/a\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\", scopes: [read]}]")},
 		{"a hard end at the age", with("session: {absolute_max_age: 168h}")},
 	}
 	for _, tt := range tests {

@@ -48,6 +48,9 @@ once, each with its place and its remedy. A file that is enough:
   authproxy --upstream http://127.0.0.1:8080 --public_url https://app.example.com \
     --provider oidc --issuer https://id.example.com --client_id authproxy \
     --client_secret_file /run/secrets/client_secret --sign_in.allowed_domains example.com
+  authproxy --upstream http://127.0.0.1:8080 --public_url https://app.example.com \
+    --provider google --client_id 1234.apps.googleusercontent.com \
+    --client_secret_file /run/secrets/client_secret --hosted_domains example.com
   ` + "```" + `
 - **Durations** have units: ` + "`30s`, `15m`, `24h`, `7d`" + `. Paths of files are relative to the working directory.
 `
@@ -134,6 +137,9 @@ func (f *field) describe() string {
 	text := f.doc
 	if f.enum != nil && !f.scalar() {
 		text += " Values: `" + strings.Join(f.enum, "`, `") + "`."
+	}
+	if f.types != nil {
+		text += " Only for `" + strings.Join(f.types, "`, `") + "`."
 	}
 	if f.example != "" {
 		text += fmt.Sprintf(" Example: `%s: %s`", f.name, f.example)

@@ -82,7 +82,7 @@ func (l *loader) envProvider(name string) (id string, found leaf, ok bool) {
 		return "", leaf{}, false
 	}
 	for _, lf := range l.providerLeaves() {
-		suffix := "_" + strings.ToUpper(lf.path)
+		suffix := "_" + strings.ToUpper(strings.ReplaceAll(lf.path, ".", "_"))
 		if head, ok := strings.CutSuffix(rest, suffix); ok && head != "" && len(lf.path) > len(found.path) {
 			id, found = head, lf
 		}

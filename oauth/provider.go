@@ -33,6 +33,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -153,7 +154,7 @@ func checkAddress(address string) error {
 		return errors.New("is not the address of a web server")
 	}
 	ip, err := netip.ParseAddr(u.Hostname())
-	local := err == nil && ip.IsLoopback() || u.Hostname() == "localhost"
+	local := err == nil && ip.IsLoopback() || u.Hostname() == "localhost" || strings.HasSuffix(u.Hostname(), ".localhost")
 	if u.Scheme == "http" && !local {
 		return errors.New("is not https")
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -44,9 +43,6 @@ type app struct {
 // no socket and asks nobody.
 func build(cfg *config.Config, log *slog.Logger, environ []string) (*app, error) {
 	a := &app{config: cfg, log: log, metrics: newRegistry()}
-	if err := admitsTheWorld(cfg); err != nil {
-		return nil, err
-	}
 	ring, err := keyRing(cfg, environ)
 	if err != nil {
 		return nil, err
@@ -118,23 +114,6 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut",
 	})
 	return err
-}
-
-func (a *app) buildProviders() error {
-	metrics := oauth.NewMetrics(a.metrics)
-	for _, c := range a.config.Providers {
-		callback := *a.config.PublicURL
-		callback.Path = a.config.Prefix + "/callback/" + c.ID
-		p, err := oauth.New(oauth.Config{
-			ID: c.ID, Name: c.Name, Issuer: c.Issuer, ClientID: c.ClientID, ClientSecret: c.ClientSecret,
-			RedirectURL: callback.String(), Scopes: c.Scopes, GroupsClaim: c.GroupsClaim, Metrics: metrics, Log: a.log,
-		})
-		if err != nil {
-			return err
-		}
-		a.providers = append(a.providers, p)
-	}
-	return nil
 }
 
 func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) error {
@@ -254,26 +233,6 @@ func upstream(u *config.Upstream) (proxy.Upstream, error) {
 		return out, fmt.Errorf("ca_file: %s holds no PEM certificate", u.CAFile)
 	}
 	return out, nil
-}
-
-// worldIssuers are providers at which anybody can have an account. The tenant
-// with a number is that of personal Microsoft accounts.
-var worldIssuers = regexp.MustCompile(`^https://(accounts\.google\.com|gitlab\.com|login\.microsoftonline\.com/(common|organizations|consumers|9188040d-6c67-4c5b-b112-36a304b66dad)/v2\.0)/?$`)
-
-// admitsTheWorld refuses a configuration that lets in anybody with an account at
-// a public provider, unless it says that this is meant.
-func admitsTheWorld(cfg *config.Config) error {
-	in := cfg.SignIn
-	if len(in.AllowedEmails)+len(in.AllowedDomains)+len(in.AllowedGroups) > 0 {
-		return nil
-	}
-	for _, p := range cfg.Providers {
-		if worldIssuers.MatchString(p.Issuer) {
-			return fmt.Errorf("sign_in: provider %s gives an account to anybody, and nobody is named who may sign in; "+
-				"set sign_in.allowed_domains or sign_in.allowed_emails, or sign_in.allowed_domains: [\"*\"] if everybody is meant", p.ID)
-		}
-	}
-	return nil
 }
 
 // run keeps what needs keeping until ctx ends.

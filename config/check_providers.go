@@ -1,0 +1,292 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var (
+	scopeForm  = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749, section 3.3
+	tenantForm = regexp.MustCompile(`^(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	orgForm    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	teamForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9._-]+$`)
+)
+
+func (l *loader) checkProviders() {
+	if len(l.cfg.Providers) == 0 {
+		l.fail("providers", "names no provider to sign in with", "add one with id, type, issuer, client_id and client_secret_file")
+	}
+	first := map[string]bool{}
+	for i, p := range l.cfg.Providers {
+		path := fmt.Sprintf("providers[%d]", i)
+		if !providerID.MatchString(p.ID) {
+			l.fail(path+".id", quote(p.ID)+" is not an id", idRemedy)
+		} else if first[p.ID] {
+			l.fail(path+".id", quote(p.ID)+" is the id of another provider", "give each provider an id of its own")
+		}
+		first[p.ID] = true
+		l.checkProvider(path, p)
+	}
+	l.checkWorld()
+}
+
+func (l *loader) checkProvider(path string, p Provider) {
+	if p.Type == "" {
+		l.fail(path+".type", "is required", "add type: oidc, or google, github, entra and so on")
+	}
+	if p.ClientID == "" {
+		l.fail(path+".client_id", "is required", "add the client id that the provider gave")
+	}
+	if p.GroupsClaim == "" {
+		l.fail(path+".groups_claim", "is empty", "remove it for the default, or name a claim")
+	}
+	if l.ok(path + ".type") {
+		l.checkTypes(path, p.Type, l.root.child("providers").elem)
+	}
+	l.checkScopes(path, p)
+	l.checkIssuer(path, p)
+	l.checkClientAuth(path, p)
+	l.checkAddresses(path, p)
+	switch p.Type {
+	case "google":
+		l.checkGoogle(path, p)
+	case "github":
+		l.checkGitHub(path, p)
+	case "entra":
+		l.checkEntra(path, p)
+	}
+	if p.ResponseMode == "form_post" && l.ok("public_url") && l.cfg.PublicURL.Scheme != "https" {
+		l.fail(path+".response_mode", "is form_post, for which browsers send the sign-in's cookie over https only", "use query, or an https public_url")
+	}
+}
+
+// checkTypes finds the settings below path that the provider's type does not
+// have. They would have no effect, and may be what somebody relies on.
+func (l *loader) checkTypes(path, kind string, group *field) {
+	for _, f := range group.fields {
+		name := join(path, f.name)
+		if f.types == nil || slices.Contains(f.types, kind) {
+			if f.kind == kindGroup {
+				l.checkTypes(name, kind, f)
+			}
+			continue
+		}
+		if l.isSet(name) {
+			l.fail(name, "has no effect with type "+kind, "remove it; it belongs to "+strings.Join(f.types, ", "))
+		}
+	}
+}
+
+// isSet reports whether the setting at path, or one below it, was given.
+func (l *loader) isSet(path string) bool {
+	for set := range l.origins {
+		if set == path || strings.HasPrefix(set, path+".") {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loader) checkScopes(path string, p Provider) {
+	if p.Type != "github" && p.Type != "oauth2" && l.isSet(path+".scopes") && !slices.Contains(p.Scopes, "openid") {
+		l.fail(path+".scopes", "must contain openid", "add openid; without it the provider sends no ID token")
+	}
+	for i, scope := range p.Scopes {
+		if scope != "" && !scopeForm.MatchString(scope) {
+			l.fail(fmt.Sprintf("%s.scopes[%d]", path, i), quote(scope)+" is not a scope", "write each scope as an entry of its own")
+		}
+	}
+}
+
+// checkIssuer judges what stands for the provider.
+func (l *loader) checkIssuer(path string, p Provider) {
+	const example = "https://id.example.com"
+	known := slices.Contains([]string{"google", "gitlab", "github", "entra"}, p.Type)
+	if p.Issuer == "" && !known {
+		l.fail(path+".issuer", "is required", "add the provider's issuer address, such as "+example)
+	}
+	for name, address := range map[string]string{".issuer": p.Issuer, ".base_url": p.BaseURL} {
+		if address == "" {
+			continue
+		}
+		if flaw := addressFlaw(address, example); flaw != nil {
+			l.fail(path+name, flaw.message, flaw.remedy)
+		} else if strings.Contains(address, "?") {
+			l.fail(path+name, "holds a query or a fragment", "remove what follows the path")
+		}
+	}
+}
+
+// addressFlaw judges an address of a provider: https, or http on loopback.
+func addressFlaw(address, example string) *flaw {
+	u, err := url.Parse(address)
+	if err != nil {
+		return newFlaw("is not a URL", "write an address such as "+example)
+	}
+	plain := *u
+	plain.RawQuery, plain.ForceQuery = "", false // some endpoints have one
+	if flaw := webFlaw(&plain, example); flaw != nil {
+		return flaw
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) {
+		return newFlaw("is plain http, so that everybody on the way can sign in as anybody", "use https")
+	}
+	return nil
+}
+
+// checkAddresses judges the addresses of endpoints.
+func (l *loader) checkAddresses(path string, p Provider) {
+	for name, address := range map[string]string{"authorize_url": p.AuthorizeURL, "token_url": p.TokenURL, "userinfo_url": p.UserinfoURL} {
+		if address == "" && p.Type == "oauth2" {
+			l.fail(path+"."+name, "is required", "add it; the provider's documentation has it")
+		}
+		l.checkAddress(path+"."+name, address)
+	}
+	endpoints := l.root.child("providers").elem.child("endpoints")
+	values := reflect.ValueOf(p.Endpoints)
+	for _, f := range endpoints.fields {
+		if f.name != "metadata_url" { // part of the machine
+			l.checkAddress(path+".endpoints."+f.name, values.Field(f.index).String())
+		}
+	}
+}
+
+func (l *loader) checkAddress(path, address string) {
+	if address == "" {
+		return
+	}
+	if flaw := addressFlaw(address, "https://id.example.com/token"); flaw != nil {
+		l.fail(path, flaw.message, flaw.remedy)
+	}
+}
+
+// checkClientAuth judges how the client proves itself: in one way.
+func (l *loader) checkClientAuth(path string, p Provider) {
+	secret := p.ClientSecret != "" || p.ClientSecretFile != ""
+	switch {
+	case p.PrivateKeyFile != "" && secret:
+		l.fail(path+".private_key_file", "is given, and a client secret too", "remove one of the two")
+	case p.ClientCertFile != "" && (secret || p.PrivateKeyFile != ""):
+		l.fail(path+".client_cert_file", "is given, and a client secret or a private key too", "remove one of the two")
+	}
+	switch {
+	case p.ClientCertFile != "" && p.ClientKeyFile == "":
+		l.fail(path+".client_key_file", "is missing beside client_cert_file", "set both, or neither")
+	case p.ClientKeyFile != "" && p.ClientCertFile == "":
+		l.fail(path+".client_cert_file", "is missing beside client_key_file", "set both, or neither")
+	}
+	for name, needs := range map[string]bool{"private_key_id": p.PrivateKeyFile != "", "assertion_audience": p.PrivateKeyFile != ""} {
+		if l.isSet(path+"."+name) && !needs {
+			l.fail(path+"."+name, "has no effect without private_key_file", "set private_key_file, or remove it")
+		}
+	}
+	if p.ClientAuth != "" && !secret {
+		l.fail(path+".client_auth", "has no effect without a client secret", "set client_secret_file, or remove it")
+	}
+}
+
+func (l *loader) checkGoogle(path string, p Provider) {
+	for i, domain := range p.HostedDomains {
+		if domain != "" && !validHost(domain) {
+			l.fail(fmt.Sprintf("%s.hosted_domains[%d]", path, i), quote(domain)+" is not a domain", "write it like example.com; without the setting every Google account counts")
+		}
+	}
+	g := p.Groups
+	if g == nil {
+		return
+	}
+	path += ".groups"
+	if g.AdminEmail != "" && !validEmail(g.AdminEmail) {
+		l.fail(path+".admin_email", quote(g.AdminEmail)+" is not an address", "write it like admin@example.com")
+	}
+	if g.API == "admin" && g.AdminEmail == "" {
+		l.fail(path+".admin_email", "is required for the Admin SDK", "add the administrator for whom the service account acts, or use api: cloud_identity")
+	}
+	if g.API == "admin" && g.ServiceAccountFile == "" {
+		l.fail(path+".service_account_file", "is required for the Admin SDK", "add the key of the service account, or use api: cloud_identity")
+	}
+	if g.AdminEmail != "" && g.API != "admin" && g.ServiceAccountFile == "" {
+		l.fail(path+".admin_email", "has no effect without service_account_file", "remove it, or add the key of the service account")
+	}
+	if g.Cache == 0 {
+		l.fail(path+".cache", "is 0, so that each sign-in would ask Google, whose quota is small", "write a duration such as 5m")
+	}
+}
+
+func (l *loader) checkGitHub(path string, p Provider) {
+	for i, org := range p.Orgs {
+		if org != "" && !orgForm.MatchString(org) {
+			l.fail(fmt.Sprintf("%s.orgs[%d]", path, i), quote(org)+" is not an organization", "write its name as in its address, such as acme")
+		}
+	}
+	for i, team := range p.Teams {
+		if team != "" && !teamForm.MatchString(team) {
+			l.fail(fmt.Sprintf("%s.teams[%d]", path, i), quote(team)+" is not a team", "write the organization and the team's name in its address, such as acme/sre")
+		}
+	}
+}
+
+func (l *loader) checkEntra(path string, p Provider) {
+	several := p.Tenant == "common" || p.Tenant == "organizations"
+	switch {
+	case p.Tenant == "":
+		l.fail(path+".tenant", "is required", "add the directory's id, or organizations with allowed_tenants")
+	case !several && p.Tenant != "consumers" && !tenantForm.MatchString(p.Tenant):
+		l.fail(path+".tenant", quote(p.Tenant)+" is not the id of a directory", "write the id, 32 digits in five groups, or organizations, common or consumers")
+	case !several && len(p.AllowedTenants) > 0:
+		l.fail(path+".allowed_tenants", "has no effect with a tenant that is one directory", "remove it, or write tenant: organizations")
+	}
+	for i, tenant := range p.AllowedTenants {
+		if tenant != "" && !tenantForm.MatchString(tenant) {
+			l.fail(fmt.Sprintf("%s.allowed_tenants[%d]", path, i), quote(tenant)+" is not the id of a directory", "write the id, 32 digits in five groups")
+		}
+	}
+}
+
+// worldIssuers are providers at which anybody can have an account. The tenant
+// with a number is that of personal Microsoft accounts.
+var worldIssuers = regexp.MustCompile(`^(?i)https://(accounts\.google\.com|github\.com|gitlab\.com|login\.microsoftonline\.com/(common|organizations|consumers|9188040d-6c67-4c5b-b112-36a304b66dad)/v2\.0)/?$`)
+
+// personalTenant is the directory of personal Microsoft accounts.
+const personalTenant = "9188040d-6c67-4c5b-b112-36a304b66dad"
+
+// checkWorld refuses a configuration that lets in anybody with an account at a
+// public provider, unless it says that this is meant. Each provider is judged
+// by itself: one that is restricted does not restrict another.
+func (l *loader) checkWorld() {
+	in := l.cfg.SignIn
+	if len(in.AllowedEmails)+len(in.AllowedDomains)+len(in.AllowedGroups) > 0 {
+		return
+	}
+	for i, p := range l.cfg.Providers {
+		remedy, world := admitsTheWorld(p)
+		if !world || !l.ok(fmt.Sprintf("providers[%d]", i)) {
+			continue
+		}
+		l.fail("sign_in", fmt.Sprintf("provider %s gives an account to anybody, and nobody is named who may sign in", p.ID),
+			"set sign_in.allowed_domains or sign_in.allowed_emails"+remedy+`, or sign_in.allowed_domains: ["*"] if everybody is meant`)
+	}
+}
+
+// admitsTheWorld reports whether anybody can sign in with p, and what of p's own
+// would change that.
+func admitsTheWorld(p Provider) (remedy string, world bool) {
+	switch p.Type {
+	case "google":
+		return ", or the provider's hosted_domains", len(p.HostedDomains) == 0
+	case "github":
+		public := p.BaseURL == "" || worldIssuers.MatchString(p.BaseURL)
+		return ", or the provider's orgs or teams", public && len(p.Orgs)+len(p.Teams) == 0
+	case "entra":
+		several := p.Tenant == "common" || p.Tenant == "organizations"
+		personal := p.Tenant == "consumers" || strings.EqualFold(p.Tenant, personalTenant)
+		return ", or the provider's allowed_tenants", personal || several && len(p.AllowedTenants) == 0
+	case "gitlab":
+		return "", p.Issuer == "" || worldIssuers.MatchString(p.Issuer)
+	}
+	return "", worldIssuers.MatchString(p.Issuer)
+}
