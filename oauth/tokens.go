@@ -86,7 +86,10 @@ func (p *Provider) Refresh(ctx context.Context, was Identity) (*Identity, error)
 	}
 	id.takeOver(&was)
 	id.Tokens = was.Tokens.renewed(g, id.Tokens)
-	return id, id.check()
+	if err := id.check(); err != nil {
+		return nil, err
+	}
+	return id, nil
 }
 
 // renew trades the refresh token for tokens.
