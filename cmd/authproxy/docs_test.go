@@ -6,7 +6,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -67,10 +69,25 @@ func etc(t *testing.T) string {
 		t.Fatal(err)
 	}
 	certPEM := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
+	robot, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	robotDER, err := x509.MarshalPKCS8PrivateKey(robot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := json.Marshal(map[string]string{
+		"type": "service_account", "client_email": "robot@p.iam.example",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: robotDER})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	key := runOK(t, "keys", "new")
 	for name, text := range map[string]string{
 		"keys": key, "keys.txt": key, "client_secret": "s3cret\n", "client_secret.txt": "s3cret\n",
-		"tls.crt": certPEM, "tls.key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "ca.pem": certPEM,
+		"tls.crt": certPEM, "tls.key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "ca.pem": certPEM, "google.json": string(account),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
