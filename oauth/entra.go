@@ -86,13 +86,20 @@ func (a *entra) identify(ctx context.Context, e *endpoint, g *grant, want expect
 	}
 	id.Issuer = c.Issuer
 	id.EmailVerified = c.vouchesForEmail()
-	_, distributed := c.ClaimNames["groups"]
-	if distributed || bool(c.HasGroups) {
+	if a.leftOut(c) {
 		if id.Groups, err = a.groups(ctx, g.access); err != nil {
 			return nil, err
 		}
 	}
 	return id, nil
+}
+
+// leftOut reports whether the groups were too many for the token. Where another
+// claim counts, such as roles, they do not matter.
+func (a *entra) leftOut(c *claims) bool {
+	claim := a.p.config.GroupsClaim
+	_, distributed := c.ClaimNames[claim]
+	return distributed || claim == "groups" && bool(c.HasGroups)
 }
 
 // checkTenant compares the token's issuer with its tenant: with several tenants

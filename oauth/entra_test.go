@@ -212,6 +212,17 @@ func TestGroupsThatAreTooManyComeFromGraph(t *testing.T) {
 	}
 }
 
+func TestGroupsThatAreTooManyDoNotReplaceRoles(t *testing.T) {
+	h, keys := entraHarness(t, tenantA, func(c *oauth.Config) { c.GroupsClaim = "roles" })
+	h.override(t, "/graph/v1.0/me/getMemberGroups", func(http.ResponseWriter, *http.Request) { t.Error("Graph was asked") })
+	for _, overage := range []func(map[string]any){set("hasgroups", true), both(set("_claim_names", object{"groups": "s"}), set("_claim_sources", object{"s": object{}}))} {
+		id, err := entraSignIn(t, h, keys, tenantA, both(overage, set("roles", []string{"admin"})))
+		if err != nil || len(id.Groups) != 1 || id.Groups[0] != "admin" {
+			t.Errorf("identity = %+v, %v, want the role", id, err)
+		}
+	}
+}
+
 func TestEntraTenantsThatAreRefused(t *testing.T) {
 	tests := []struct {
 		name, tenant string

@@ -3,6 +3,7 @@ package oauth
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -86,6 +87,49 @@ func FuzzErrorCode(f *testing.F) {
 		}
 		if again := errorCode(got); again != got {
 			t.Errorf("errorCode(%q) = %q, want it unchanged", got, again)
+		}
+	})
+}
+
+// FuzzUserinfo: whatever a userinfo endpoint answers and wherever the claims
+// are, who comes out has an id, and is verified only with an address.
+func FuzzUserinfo(f *testing.F) {
+	f.Add([]byte(`{"id":1,"email":"a@example.com","email_verified":true,"groups":["x"]}`), "id")
+	f.Add([]byte(`{"data":[{"id":"a"},{"id":"b"}],"email":["a"]}`), "data.id")
+	f.Add([]byte(`[[[{"a":{"b":null}}]]]`), "a.b")
+	f.Add([]byte(`{"":{"":1}}`), ".")
+	f.Fuzz(func(t *testing.T, info []byte, path string) {
+		u := &userinfoOnly{&Provider{config: Config{Claims: ClaimPaths{ID: path, Email: "email", EmailVerified: "email_verified", Groups: "groups"}}}}
+		id, err := u.read(info)
+		if err != nil {
+			if !errors.Is(err, ErrClaims) || id != nil {
+				t.Errorf("%s: %+v, %v, want %v alone", info, id, err, ErrClaims)
+			}
+			return
+		}
+		if id.Subject == "" || len(id.Subject) > maxSubject || id.EmailVerified && id.Email == "" {
+			t.Errorf("%s: identity = %+v", info, id)
+		}
+	})
+}
+
+// FuzzNextPage: the access token goes to the next page only where it is at the
+// same origin.
+func FuzzNextPage(f *testing.F) {
+	const here = "https://api.github.example/user/orgs?per_page=100"
+	for _, seed := range []string{
+		`<https://api.github.example/user/orgs?page=2>; rel="next"`, `</user?page=2>; rel=next`, `<//evil.example/>; rel="next"`, `<https:evil>; rel="next"`,
+		`<https://api.github.example:443/x>; rel="next"`, `<https://a@api.github.example/x>; rel="next"`, `<\\evil.example>; rel="next"`, `<>; rel="next"`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, link string) {
+		next, err := nextPage(here, http.Header{"Link": {link}})
+		if err != nil || next == "" {
+			return
+		}
+		if req, err := http.NewRequest(http.MethodGet, next, nil); err == nil && (req.URL.Scheme != "https" || req.URL.Host != "api.github.example") {
+			t.Errorf("%q: the next page is %s", link, next)
 		}
 	})
 }
