@@ -147,12 +147,9 @@ func (p *Renderer) resolve(r *http.Request, err error) *Error {
 // logError logs the whole chain of err. The path goes without its query, where
 // codes and tokens are.
 func (p *Renderer) logError(r *http.Request, message string, e *Error, err error) {
-	level := slog.LevelInfo
-	switch {
-	case e.Status >= 500:
+	level := slog.LevelDebug // the line of the request says that it was refused
+	if e.Status >= 500 {
 		level = slog.LevelError
-	case e.Status == http.StatusUnauthorized, e.Status == http.StatusNotFound, e.Status == statusClientClosed:
-		level = slog.LevelDebug // everyday life of a server on the internet
 	}
 	attrs := []slog.Attr{
 		slog.Int("status", e.Status),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"regexp"
@@ -176,16 +177,47 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 	return err
 }
 
+// ourHosts returns the hosts that are ours. A rule or a route for any other
+// host is a mistake: nobody could come back there from sign-in, and no request
+// for it is let through.
 func ourHosts(cfg *config.Config) (policy.Hosts, error) {
+	hosts, err := parseHosts(append([]string{cfg.PublicURL.Host}, cfg.Hosts...))
+	if err != nil {
+		return nil, fmt.Errorf("hosts: %w", err)
+	}
+	var problems []error
+	named := map[string]string{}
+	for i, r := range cfg.Routes {
+		named[fmt.Sprintf("routes[%d].host", i)] = r.Host
+	}
+	for i, r := range cfg.Rules {
+		named[fmt.Sprintf("rules[%d].host", i)] = r.Host
+	}
+	for _, setting := range slices.Sorted(maps.Keys(named)) {
+		if host := named[setting]; host != "" && !isOurs(hosts, host) {
+			problems = append(problems, fmt.Errorf("%s: %s is neither public_url's host nor one of hosts; add it to hosts", setting, host))
+		}
+	}
+	return hosts, errors.Join(problems...)
+}
+
+func parseHosts(texts []string) (policy.Hosts, error) {
 	var hosts policy.Hosts
-	for i, text := range append([]string{cfg.PublicURL.Host}, cfg.Hosts...) {
+	for _, text := range texts {
 		pattern, err := policy.ParseHostPattern(text)
 		if err != nil {
-			return nil, fmt.Errorf("hosts[%d]: %w", i-1, err)
+			return nil, err
 		}
 		hosts = append(hosts, pattern)
 	}
 	return hosts, nil
+}
+
+// isOurs says whether host, a host or a pattern, is one of hosts. What does not
+// parse is somebody else's to report.
+func isOurs(hosts policy.Hosts, host string) bool {
+	pattern, err := policy.ParseHostPattern(host)
+	return err != nil || slices.Contains(hosts, pattern) || hosts.Contains(host)
 }
 
 func compileRules(rules []config.Rule) []policy.Rule {
