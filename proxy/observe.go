@@ -43,7 +43,12 @@ type recorder struct {
 }
 
 func (rec *recorder) WriteHeader(status int) {
-	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+	switch {
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		// An announcement like 103 comes straight from the upstream, and nobody
+		// has looked for cookies of ours in it.
+		rec.Header().Del("Set-Cookie")
+	case rec.status == 0:
 		rec.status = status
 	}
 	rec.ResponseWriter.WriteHeader(status)

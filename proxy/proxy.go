@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -119,29 +120,34 @@ type exchange struct {
 	route         *route
 	headers       []identity.Header
 	authorization []string
+	cookies       []string // of ours, for the final answer
 }
 
 // ServeHTTP answers r, and logs and counts it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := p.Now()
 	p.setRequestID(r)
-	rec := &recorder{ResponseWriter: w}
+	rec, x := &recorder{ResponseWriter: w}, &exchange{}
 	if p.isOwn(r) {
+		defer p.observe(r, rec, x, faceOwn, begun)
 		p.Own.ServeHTTP(rec, r)
-		p.observe(r, rec, &exchange{}, faceOwn, begun)
 		return
 	}
-	x := &exchange{}
+	// Deferred, because an upstream that breaks off ends in a panic.
+	defer p.observe(r, rec, x, faceProxy, begun)
 	if err := p.serve(rec, r, x); err != nil {
 		p.answer(rec, r, err)
 	}
-	p.observe(r, rec, x, faceProxy, begun)
 }
 
-// isOwn says whether r belongs to us. The path is compared as it was sent and
-// as it decodes: what decodes to a path of ours is ours too, and 404 there.
+// isOwn says whether r belongs to us. What decodes or cleans to a path of ours
+// is ours too, and 404 there: an application must not answer in our place.
 func (p *Proxy) isOwn(r *http.Request) bool {
-	rest, ok := strings.CutPrefix(r.URL.Path, p.Prefix)
+	return p.isBelow(r.URL.Path) || p.isBelow(path.Clean(r.URL.Path))
+}
+
+func (p *Proxy) isBelow(decoded string) bool {
+	rest, ok := strings.CutPrefix(decoded, p.Prefix)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
@@ -194,6 +200,10 @@ func (p *Proxy) identify(w http.ResponseWriter, r *http.Request, x *exchange) (e
 	if _, err := p.Sessions.Touch(w, r, who.Session); err != nil {
 		p.Log.WarnContext(r.Context(), "the session cookie could not be renewed; the session goes on", "err", err)
 	}
+	// Kept aside: with an announcement (1xx) before the answer, ReverseProxy
+	// sends and then clears all headers.
+	x.cookies = w.Header()["Set-Cookie"]
+	w.Header().Del("Set-Cookie")
 	return nil
 }
 
