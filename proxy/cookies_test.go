@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -150,5 +151,29 @@ func TestOnePersonsAnswerIsNotForOthers(t *testing.T) {
 				t.Errorf("Cache-Control = %q, renewed = %t; want %q, %t", control, sets(got.Header), tt.want, tt.renewed)
 			}
 		})
+	}
+}
+
+// An answer that is under way when somebody signs out must not bring the cookie
+// of the session back: another replica would take it for a live one.
+func TestSignOutDuringAnAnswer(t *testing.T) {
+	arrived, goOn := make(chan bool), make(chan bool)
+	w := newWorld(t, setup{upstream: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- true
+		<-goOn
+	})})
+	cookies := http.Header{"Cookie": {w.signIn(alice())}}
+	w.clock.advance(25 * time.Hour) // the session slides with this request
+	answers := make(chan answer)
+	go func() { answers <- w.do(ask{header: cookies}) }()
+	<-arrived
+	r := httptest.NewRequest("POST", "/", nil)
+	r.Header = cookies
+	if w.sessions.End(httptest.NewRecorder(), r) == nil {
+		t.Fatal("there was no session to end")
+	}
+	close(goOn)
+	if got := <-answers; sets(got.Header) {
+		t.Errorf("Set-Cookie = %q after sign-out, want none of ours", got.Header["Set-Cookie"])
 	}
 }

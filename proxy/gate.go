@@ -21,6 +21,11 @@ type verdict struct {
 // judge authenticates r and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
 func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
+	if p.Rules.NamesHost() && !p.Hosts.Contains(r.Host) {
+		// Whoever makes up a host would slip past the rules for the real ones.
+		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
+			Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+	}
 	path, err := p.parsePath(t)
 	if err != nil {
 		return verdict{}, err
@@ -72,11 +77,12 @@ func (p *Proxy) refuse(r *http.Request, t target, v verdict, idErr error) error 
 		return p.forbidden(r, t, v)
 	case v.who != nil: // signed in, but no longer among those whom sign_in names
 		return p.notAdmitted(r, t, v.who)
-	case errors.Is(idErr, identity.ErrBearer):
-		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr,
-			Message: "The bearer token is not accepted here."}
 	}
 	signIn := p.signInURL(r, t, nil)
+	if errors.Is(idErr, identity.ErrBearer) {
+		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr, SignIn: signIn,
+			Message: "The bearer token is not accepted here."}
+	}
 	if page.Navigation(r.Method, r.Header) {
 		return &redirectError{location: signIn}
 	}

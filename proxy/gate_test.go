@@ -363,3 +363,21 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		}
 	}
 }
+
+// A host that is made up must not slip past the rules for the real ones.
+func TestRulesForAHostCannotBeSkipped(t *testing.T) {
+	w := newWorld(t, setup{rules: []policy.Rule{
+		{Host: ourHost, Path: "/admin/**", Require: &policy.Require{Roles: []string{"admin"}}},
+		{Require: &policy.Require{SignedIn: true}},
+	}})
+	cookies := http.Header{"Cookie": {w.signIn(alice())}}
+	for _, host := range []string{"x", "evil.example", ourHost + ".evil.example", "127.0.0.1", "sub." + ourHost} {
+		if got := w.do(ask{target: "/admin/panel", host: host, header: cookies}); got.StatusCode != 403 || got.Header.Get("Set-Cookie") != "" {
+			t.Errorf("Host %s: status %d, want 403", host, got.StatusCode)
+		}
+	}
+	if got := w.reached.String(); got != "" {
+		t.Errorf("the upstream was asked for %s", got)
+	}
+	w.pass(ask{target: "/a", header: cookies})
+}

@@ -77,7 +77,8 @@ func newWorld(t testing.TB, s setup) *world {
 		Prefix: "/auth", Own: http.HandlerFunc(answerAsOwn), PublicURL: &url.URL{Scheme: "https", Host: ourHost}, Routes: s.routes,
 		Identity: w.resolver, Sessions: w.sessions, Rules: rules, Strip: defaultStrip(),
 		OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
-		Pages:      pages, LogRequests: LogAll, Log: log, Now: w.clock.Now, Registerer: w.metrics,
+		Hosts:      policy.Hosts{mustHost(t, ourHost)},
+		Pages:      pages, LogRequests: LogAll, AccessLog: w.log, Log: log, Now: w.clock.Now, Registerer: w.metrics,
 	}
 	for _, prefix := range s.trusted {
 		c.Trusted = append(c.Trusted, netip.MustParsePrefix(prefix))
@@ -409,4 +410,13 @@ func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+func mustHost(t testing.TB, host string) policy.HostPattern {
+	t.Helper()
+	pattern, err := policy.ParseHostPattern(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pattern
 }

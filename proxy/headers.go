@@ -87,7 +87,15 @@ func (s *stripper) strip(h http.Header) {
 // forwardingNames are the headers by which proxies tell where a request came
 // from. They count, and are handed on, only from trusted peers.
 func forwardingNames() []string {
-	return []string{"Forwarded", "X-Forwarded-*", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Original-*", "X-Rewrite-URL"}
+	return []string{"Forwarded", "X-Forwarded-*", "X-Real-IP", "X-Client-IP", "True-Client-IP"}
+}
+
+// pathNames are headers by which some frameworks let a request be served under
+// another path than its own. Rules have judged the request's own path, so these
+// reach no upstream, whoever sends them: an ingress that is trusted for what it
+// sets hands on what it does not know.
+func pathNames() []string {
+	return []string{"X-Original-*", "X-Rewrite-URL"}
 }
 
 // setIdentity tells the upstream who is there. It runs last: hop-by-hop headers
@@ -110,9 +118,10 @@ func (p *Proxy) setForwarded(in *http.Request, out http.Header) {
 	trusted := p.Trusted.Trusts(in)
 	if trusted {
 		for name, values := range in.Header {
-			// X-Forwarded-User and its kind are identity, whoever sends them: a
-			// proxy that does not set them hands on the client's.
-			if p.forwarding.matches(name) && !p.identityNames.matches(name) {
+			// X-Forwarded-User and its kind are identity, and X_Forwarded_For is
+			// nobody's spelling: a proxy that does not set such a header hands on
+			// the client's.
+			if p.forwarding.matches(name) && !p.identityNames.matches(name) && isPlainName(name) {
 				out[name] = values
 			}
 		}
@@ -128,8 +137,18 @@ func (p *Proxy) setForwarded(in *http.Request, out http.Header) {
 	out["X-Forwarded-Proto"] = []string{p.scheme(in)}
 }
 
+// isPlainName says whether name is spelled with letters, digits and "-" alone.
+func isPlainName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c != '-' && foldByte(c) == '-' {
+			return false
+		}
+	}
+	return true
+}
+
 // scheme returns how the browser reached in: as a trusted proxy says, else as
-// public_url says for its own host, else as the connection is.
+// public_url says for hosts of ours, else as the connection is.
 func (p *Proxy) scheme(in *http.Request) string {
 	if p.Trusted.Trusts(in) {
 		switch in.Header.Get("X-Forwarded-Proto") {
@@ -142,7 +161,7 @@ func (p *Proxy) scheme(in *http.Request) string {
 	if in.TLS != nil {
 		return "https"
 	}
-	if strings.EqualFold(in.Host, p.PublicURL.Host) {
+	if p.Hosts.Contains(in.Host) {
 		return p.PublicURL.Scheme
 	}
 	return "http"

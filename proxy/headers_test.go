@@ -174,6 +174,10 @@ func TestWhenceComesFromTrustedPeersOnly(t *testing.T) {
 	ours := func(proto string) map[string][]string {
 		return map[string][]string{"X_FORWARDED_FOR": {"127.0.0.1"}, "X_FORWARDED_HOST": {ourHost}, "X_FORWARDED_PROTO": {proto}}
 	}
+	// Other spellings are nobody's, and what overrides a path reaches no upstream.
+	handedOn := map[string]bool{
+		"Forwarded": true, "X-Forwarded-Uri": true, "X-Forwarded-Method": true, "X-Real-IP": true, "X-Client-IP": true, "True-Client-IP": true,
+	}
 	for _, name := range []string{
 		"Forwarded", "X-Forwarded-Uri", "X_Forwarded_Prefix", "x.forwarded.port", "X-Forwarded-Method", "X-Real-IP", "X_Real_IP", "x-real.ip",
 		"X-Client-IP", "X.Client.IP", "True-Client-IP", "TRUE_CLIENT_IP", "X-Original-URL", "X_Original_URL", "x-original-method", "X-Rewrite-URL", "X.Rewrite_URL",
@@ -183,6 +187,8 @@ func TestWhenceComesFromTrustedPeersOnly(t *testing.T) {
 				s, want := setup{rules: anyone()}, ours("https")
 				if trusted {
 					s.trusted = []string{"127.0.0.0/8"}
+				}
+				if trusted && handedOn[name] {
 					want[cgi(name)] = []string{"forged"}
 				}
 				w := newWorld(t, s)

@@ -14,10 +14,12 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +45,8 @@ type Config struct {
 	Own    http.Handler
 	// PublicURL is how browsers reach us.
 	PublicURL *url.URL
+	// Hosts are the hosts that are ours; that of PublicURL is one of them.
+	Hosts policy.Hosts
 	// Routes are tried in order; a request that none selects is 404.
 	Routes []Route
 
@@ -62,7 +66,11 @@ type Config struct {
 
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string
-	Log         *slog.Logger
+	// AccessLog takes one line of JSON for each request that is to be logged,
+	// in one Write; nil means none are.
+	AccessLog io.Writer
+	// Log takes everything else.
+	Log *slog.Logger
 	// Now is the clock; nil means [time.Now].
 	Now func() time.Time
 	// Registerer takes the metrics; nil means none are published.
@@ -74,10 +82,12 @@ type Config struct {
 type Proxy struct {
 	Config
 	routes        []*route
-	namesPath     bool // a rule or a route depends on the path
-	identityNames *stripper
-	forwarding    *stripper
+	namesPath     bool      // a rule or a route depends on the path
+	identityNames *stripper // what only we may say
+	forwarding    *stripper // what only trusted proxies may say
+	never         *stripper // both, for a single pass
 	transports    []*http.Transport
+	lines         linePool
 	metrics       *metrics
 }
 
@@ -95,6 +105,7 @@ func New(c Config) (*Proxy, error) {
 		strip = append(strip, "Authorization")
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {

@@ -154,8 +154,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 		out.Host = pr.In.Host
 	}
 	out.Trailer = nil
-	p.identityNames.strip(out.Header)
-	p.forwarding.strip(out.Header)
+	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
 	keepWebSocketOnly(out.Header)
 	p.setForwarded(pr.In, out.Header)
@@ -183,7 +182,7 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 	if mustBePrivate(res.Header, x) {
 		res.Header["Cache-Control"] = []string{"private, no-store"}
 	}
-	handOut(res.Header, x)
+	p.handOut(res.Header, x)
 	return nil
 }
 
@@ -199,9 +198,11 @@ func mustBePrivate(h http.Header, x *exchange) bool {
 	return x.verdict.who != nil && control == "" && strings.EqualFold(strings.TrimSpace(mediaType), "text/html")
 }
 
-// handOut adds the cookies of ours that the browser does not have yet.
-func handOut(h http.Header, x *exchange) {
-	if len(x.cookies) > 0 {
+// handOut adds the cookies of ours that the browser does not have yet, unless
+// the session was ended while the upstream took its time: another replica, or
+// this one after a restart, would take such a cookie for a live session.
+func (p *Proxy) handOut(h http.Header, x *exchange) {
+	if len(x.cookies) > 0 && !p.Sessions.Ended(x.verdict.who.SessionID) {
 		h["Set-Cookie"] = append(h["Set-Cookie"], x.cookies...)
 	}
 }
@@ -216,6 +217,6 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e.Status, e.Code = http.StatusGatewayTimeout, "upstream_timeout"
 	}
-	handOut(w.Header(), exchangeOf(r.Context()))
+	p.handOut(w.Header(), exchangeOf(r.Context()))
 	p.Pages.Error(w, r, e)
 }

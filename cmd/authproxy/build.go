@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -33,6 +34,7 @@ import (
 type app struct {
 	config    *config.Config
 	log       *slog.Logger
+	accessLog io.Writer // nil where requests are not logged
 	metrics   *prometheus.Registry
 	providers []*oauth.Provider
 	sessions  *session.Manager
@@ -43,8 +45,14 @@ type app struct {
 // build puts the server together as cfg says. It is the parts list: settings
 // go in here by hand, and no other package knows where they come from. It opens
 // no socket and asks nobody.
-func build(cfg *config.Config, log *slog.Logger, environ []string) (*app, error) {
-	a := &app{config: cfg, log: log, metrics: newRegistry()}
+func build(cfg *config.Config, l *logs, environ []string) (*app, error) {
+	a := &app{config: cfg, log: slog.New(slog.DiscardHandler), metrics: newRegistry()}
+	if l != nil {
+		a.log = l.Logger
+		if l.Enabled(context.Background(), slog.LevelInfo) {
+			a.accessLog = l.lines
+		}
+	}
 	if err := admitsTheWorld(cfg); err != nil {
 		return nil, err
 	}
@@ -172,7 +180,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, Routes: routes,
 		Identity: a.identity, Sessions: a.sessions, Rules: rules, Paths: pathRules(cfg), Trusted: trusted,
 		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
-		Pages: pages, LogRequests: cfg.Log.Requests, Log: a.log, Registerer: a.metrics,
+		Pages: pages, Hosts: hosts, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
 	})
 	return err
 }

@@ -46,8 +46,8 @@ func demo(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())
 	}
-	log, flush := newLog(env.stderr, "info")
-	defer flush()
+	log := newLog(env.stderr, "info")
+	defer log.flush()
 	a, err := build(cfg, log, nil)
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())

@@ -27,8 +27,8 @@ func serve(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	log, flush := newLog(env.stderr, cfg.Log.Level)
-	defer flush()
+	log := newLog(env.stderr, cfg.Log.Level)
+	defer log.flush()
 	a, err := build(cfg, log, env.environ)
 	if err != nil {
 		return err
