@@ -69,7 +69,7 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 // again, once.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
 	if _, err := s.Sessions.Lookup(r); err == nil {
-		redirect(w, r, rd, http.StatusFound)
+		redirect(w, rd, http.StatusFound)
 		return nil
 	}
 	if st.Attempt == 0 {
@@ -159,7 +159,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
 	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
-	redirect(w, r, rd, http.StatusFound)
+	redirect(w, rd, http.StatusFound)
 	return nil
 }
 

@@ -22,7 +22,7 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	another := q.Get("prompt") != ""
 	if who, err := s.Identity.Identify(r); err == nil && who.Session != nil && who.Admitted && !another {
 		// A stale sign-in page, opened before another tab signed in.
-		redirect(w, r, rd, http.StatusFound)
+		redirect(w, rd, http.StatusFound)
 		return nil
 	}
 	signedOut := s.hasSignedOut(r)
@@ -116,7 +116,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		return err
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "begun").Inc()
-	redirect(w, r, target, http.StatusFound)
+	redirect(w, target, http.StatusFound)
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 		page.WriteJSON(w, http.StatusOK, map[string]any{"success": true, "url": rd})
 		return nil
 	}
-	redirect(w, r, rd, http.StatusSeeOther)
+	redirect(w, rd, http.StatusSeeOther)
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,7 +127,7 @@ func (s *Server) routes() {
 	} {
 		s.mux.Handle(pattern, s.Pages.Handler(handler))
 	}
-	s.mux.Handle("GET /static/", s.Pages.Static())
+	s.mux.Handle("GET /static/{file}", s.Pages.Static()) // with "/static/" the mux would redirect "/static"
 }
 
 // ServeHTTP answers r, whose path lies below the prefix. What is not a route is
@@ -161,7 +162,7 @@ func (s *Server) local(r *http.Request) (*http.Request, bool) {
 // noRoute tells a wrong method from a wrong path.
 func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) error {
 	var allow []string
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
 		probe := *r
 		probe.Method = method
 		if _, pattern := s.mux.Handler(&probe); pattern != "" {
@@ -188,16 +189,21 @@ func (s *Server) SignInURL(rd string) string {
 	return s.absolute("/sign-in", url.Values{"rd": {rd}})
 }
 
-// redirect sends the browser elsewhere; no cache may remember it.
-func redirect(w http.ResponseWriter, r *http.Request, target string, status int) {
+// redirect sends the browser to target, byte for byte; no cache may remember
+// it. [http.Redirect] would clean the path and the fragment of a target without
+// a host: "/a//b" is another page than "/a/b", and "/#/x/../y" another route.
+func redirect(w http.ResponseWriter, target string, status int) {
 	noStore(w)
-	http.Redirect(w, r, target, status)
+	w.Header().Set("Location", target)
+	w.WriteHeader(status)
 }
 
 // noStore keeps an answer out of every cache.
 func noStore(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Add("Vary", "Cookie")
+	if !slices.Contains(w.Header()["Vary"], "Cookie") {
+		w.Header().Add("Vary", "Cookie")
+	}
 }
 
 // wantsJSON says whether the answer to an API call by form or script is JSON:
