@@ -608,3 +608,40 @@ func TestAuthorizationByOurOwnToken(t *testing.T) {
 		t.Errorf("for a bearer Authorization = %v, %v; want its own token", again, err)
 	}
 }
+
+func TestATokenEndsWithTheIdleTimeout(t *testing.T) {
+	b := newBench(t, func(_ *identity.Config, s *session.Config) { s.IdleTimeout = 5 * time.Minute })
+	r := b.signIn(alice(), session.Tokens{})
+	_, expires, err := b.Token(b.who(r))
+	b.must(err)
+	if want := b.now.Add(5 * time.Minute); !expires.Equal(want) {
+		t.Errorf("the token ends at %v, want the session's end at %v", expires, want)
+	}
+}
+
+func TestSessionsOfARemovedProviderCountNoMore(t *testing.T) {
+	issuer := alice().Issuer
+	for name, tt := range map[string]struct {
+		issuers map[string]string
+		known   bool
+	}{
+		"configured":               {map[string]string{"corp": issuer}, true},
+		"removed":                  {map[string]string{"other": issuer}, false},
+		"the same id, elsewhere":   {map[string]string{"corp": "https://id.example.net"}, false},
+		"no provider is known":     {map[string]string{}, false},
+		"the caller does not care": {nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, nil)
+			r := b.signIn(alice(), session.Tokens{})
+			raw := b.token(b.who(r))
+			b.Issuers = tt.issuers
+			if _, err := b.Identify(r); (err == nil) != tt.known || err != nil && !errors.Is(err, identity.ErrAnonymous) {
+				t.Errorf("by cookie: error = %v, known = %v", err, tt.known)
+			}
+			if _, err := b.Identify(bearing(raw)); (err == nil) != tt.known || err != nil && !errors.Is(err, identity.ErrBearer) {
+				t.Errorf("by token: error = %v, known = %v", err, tt.known)
+			}
+		})
+	}
+}

@@ -49,6 +49,10 @@ type Error struct {
 	// the page. Optional.
 	SwitchAccount string
 
+	// Account is who tried to sign in, an e-mail address or a name. Only the
+	// page shows it. Optional.
+	Account string
+
 	// User is who is signed in, an e-mail address or a name. Only the page
 	// shows it. Optional.
 	User string
@@ -204,7 +208,7 @@ type errorJSON struct {
 // errorContent is what error.html shows. It has no field for [Error.Err].
 type errorContent struct {
 	Title, Message, Hint            string
-	User, Rule                      string
+	Account, User, Rule             string
 	SignIn, RetryURL, SwitchAccount string
 	Wait                            string // "30 seconds", or empty
 	RequestID                       string
@@ -215,10 +219,10 @@ func (p *Renderer) errorView(r *http.Request, e *Error) view {
 		Title: e.Title,
 		Icon:  wordsFor(e.Code, e.Status).icon,
 		Page: errorContent{
-			Title:         e.Title,
-			Message:       e.Message,
-			Hint:          e.Hint,
-			User:          e.User,
+			Title:   e.Title,
+			Message: e.Message,
+			Hint:    e.Hint,
+			Account: e.Account, User: e.User,
 			Rule:          e.Rule,
 			SignIn:        e.SignIn,
 			RetryURL:      e.RetryURL,

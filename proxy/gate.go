@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"authproxy/identity"
 	"authproxy/page"
@@ -90,9 +91,12 @@ func (p *Proxy) refuse(r *http.Request, t target, v verdict, idErr error) error 
 }
 
 func (p *Proxy) forbidden(r *http.Request, t target, v verdict) error {
+	reason := v.decision.Reason
+	if strings.HasPrefix(reason, "needs ") {
+		reason = "it " + reason
+	}
 	e := &page.Error{
-		Status: http.StatusForbidden, Message: "You may not open this page: " + v.decision.Reason + ".",
-		Rule: v.decision.Rule,
+		Status: http.StatusForbidden, Message: "You may not open this page: " + reason + ".", Rule: v.decision.Rule,
 	}
 	if v.who != nil {
 		e.User = person(v.who)

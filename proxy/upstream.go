@@ -217,6 +217,10 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e.Status, e.Code = http.StatusGatewayTimeout, "upstream_timeout"
 	}
-	p.handOut(w.Header(), exchangeOf(r.Context()))
+	x := exchangeOf(r.Context())
+	if again := x.target.String(); r.Method == http.MethodGet && !strings.HasPrefix(again, "//") {
+		e.RetryURL = again
+	}
+	p.handOut(w.Header(), x)
 	p.Pages.Error(w, r, e)
 }

@@ -59,6 +59,7 @@ type state struct {
 	Provider string `cbor:"2,keyasint"`
 	ReturnTo string `cbor:"3,keyasint"`
 	Attempt  int    `cbor:"4,keyasint"`
+	Prompt   string `cbor:"5,keyasint,omitempty"`
 }
 
 // flows keeps the cookies of sign-ins under way.

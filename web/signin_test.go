@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"crypto/rand"
 	"net/http"
 	"net/url"
 	"strings"
@@ -207,7 +208,78 @@ func TestStaleSignInPageGoesOn(t *testing.T) {
 	if got := b.sessionID(); got != id {
 		t.Errorf("session = %q after a stale sign-in page, want %q still", got, id)
 	}
-	b.isPage(b.get("/auth/sign-in?rd=/reports&prompt=select_account"), 200, "Provider one", "prompt=select_account")
+	if got := b.get("/auth/sign-in?rd=/reports&prompt=select_account").query("prompt"); got != "select_account" {
+		t.Errorf("prompt = %q, want select_account: who wants another account is not sent back", got)
+	}
+}
+
+func TestProviderThatDoesNotKnowSelectAccountIsAskedToSignInAnew(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	b.mustSignIn("alice")
+	b.signOut()
+	refuse := func(begun answer) answer { // as such a provider does
+		issuer, _, _ := strings.Cut(begun.location(), "/authorize?")
+		return b.get("/auth/callback/one?" + url.Values{"error": {"invalid_request"}, "state": {begun.query("state")}, "iss": {issuer}}.Encode())
+	}
+	again := refuse(b.get("/auth/sign-in/one?rd=/reports"))
+	if again.StatusCode != http.StatusFound || again.query("prompt") != "login" {
+		t.Fatalf("answer = %d to %q, want the provider again with prompt=login", again.StatusCode, again.location())
+	}
+	b.isPage(refuse(again), 400, "refused the sign-in") // once, not for ever
+}
+
+func TestSignInBeginsOnThePublicHost(t *testing.T) {
+	b := newSite(t, func(s *settings) { s.hosts = append(s.hosts, "www.example.com") }).newBrowser(t)
+	for _, path := range []string{"/auth/sign-in", "/auth/sign-in/one"} {
+		got := b.get("https://www.example.com" + path + "?callbackUrl=/a%3Fb=1&login_hint=alice")
+		want := origin + path + "?" + url.Values{"login_hint": {"alice"}, "rd": {"https://www.example.com/a?b=1"}}.Encode()
+		if got.StatusCode != http.StatusFound || got.location() != want {
+			t.Errorf("%s on another host of ours: %d to %q, want %q", path, got.StatusCode, got.location(), want)
+		}
+	}
+	if n := len(b.jar.flows()); n != 0 {
+		t.Errorf("%d sign-ins began on a host where their cookie is no use", n)
+	}
+	r, err := http.NewRequest("GET", origin+"/auth/sign-in/one", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "authproxy.internal:4180" // as a proxy in front may name us
+	if got := b.do(r); !strings.Contains(got.location(), "/authorize") {
+		t.Errorf("behind a proxy that changes the host: %d to %q, want the provider", got.StatusCode, got.location())
+	}
+}
+
+func TestWhoBringsCredentialsIsNeverRedirected(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	for _, path := range []string{"/auth/sign-in", "/auth/sign-in/one"} {
+		if got := b.get(path, "Authorization", "Bearer x"); got.StatusCode != http.StatusUnauthorized || got.location() != "" {
+			t.Errorf("%s = %d to %q, want 401", path, got.StatusCode, got.location())
+		}
+	}
+}
+
+func TestASessionThatDoesNotFitIsAPageNotAFault(t *testing.T) {
+	var groups []string
+	for range 500 {
+		groups = append(groups, rand.Text()+rand.Text())
+	}
+	many := devidp.User{Login: "many", Subject: "88bb", Email: "many@example.com", EmailVerified: true, Groups: groups}
+	b := newSite(t, func(s *settings) { s.users = append(s.users, many) }).newBrowser(t)
+	b.mustSignIn("alice")
+	b.isPage(b.signIn("many", "/"), 403, "too many groups", "many@example.com")
+	if got := b.user(); got == "" {
+		t.Error("the sign-in that failed has ended the session before it")
+	}
+}
+
+func TestTheSignOutFormMayLeadToAnotherHostOfOurs(t *testing.T) {
+	b := newSite(t, func(s *settings) { s.hosts = append(s.hosts, "www.example.com") }).newBrowser(t)
+	b.mustSignIn("alice")
+	got := b.get("/auth/sign-out?rd=https://www.example.com/bye").Header.Get("Content-Security-Policy")
+	if !strings.Contains(got, "form-action 'self' https://www.example.com") {
+		t.Errorf("Content-Security-Policy = %q, which keeps Chromium from following the form", got)
+	}
 }
 
 func TestBackButtonToTheCallbackGoesToThePage(t *testing.T) {

@@ -120,11 +120,15 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 	for role, m := range id.Roles {
 		roles[role] = policy.Members{Emails: m.Emails, Domains: m.Domains, Groups: m.Groups}
 	}
+	issuers := map[string]string{}
+	for _, p := range a.config.Providers {
+		issuers[p.ID] = p.Issuer
+	}
 	in := a.config.SignIn
 	a.identity, err = identity.New(identity.Config{
 		Sessions: a.sessions, Tokens: tokens, Roles: roles,
 		Admit:   policy.Members{Emails: in.AllowedEmails, Domains: in.AllowedDomains, Groups: in.AllowedGroups},
-		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut",
+		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Issuers: issuers,
 	})
 	return err
 }
