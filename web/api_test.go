@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math/big"
 	"net/http"
 	"slices"
 	"strings"
@@ -242,7 +241,7 @@ func (b *browser) verifier() jwt.Keyfunc {
 			x, errX := base64.RawURLEncoding.DecodeString(k.X)
 			y, errY := base64.RawURLEncoding.DecodeString(k.Y)
 			if errX == nil && errY == nil {
-				return &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}, nil
+				return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
 			}
 		}
 		return nil, fmt.Errorf("no key %v", t.Header["kid"])
