@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -38,13 +37,13 @@ func BenchmarkCheck(b *testing.B) {
 func BenchmarkProxy(b *testing.B) {
 	upstream := newServer(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }), false)
 	at := upstreamAt(b, upstream.URL)
-	w := newWorld(b, setup{routes: []Route{{Upstream: at}}, proxy: func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil)) }})
+	w := newWorld(b, setup{routes: []Route{{Upstream: at}}, proxy: func(c *Config) { c.AccessLog = io.Discard }})
 	transport, base, err := NewTransport(at)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer transport.CloseIdleConnections()
-	bare := &httputil.ReverseProxy{Transport: transport, Rewrite: func(pr *httputil.ProxyRequest) {
+	bare := &httputil.ReverseProxy{Transport: transport, BufferPool: w.proxy.routes[0].proxy.BufferPool, Rewrite: func(pr *httputil.ProxyRequest) {
 		pr.SetURL(&url.URL{Scheme: base.Scheme, Host: base.Host})
 		pr.SetXForwarded()
 	}}
