@@ -58,6 +58,10 @@ type Config struct {
 	// CutGroups leaves out groups that do not fit the headers, instead of
 	// refusing the request.
 	CutGroups bool
+	// Issuers has the issuer of each configured provider, by the provider's id.
+	// A session or token of any other counts no more: the provider was removed.
+	// Nil means that all count.
+	Issuers map[string]string
 	// Now is the clock; nil means [time.Now].
 	Now func() time.Time
 }
@@ -152,6 +156,9 @@ type minted struct {
 // where that is nobody.
 func (r *Resolver) Identify(req *http.Request) (*Who, error) {
 	s, err := r.Sessions.Lookup(req)
+	if err == nil && !r.knows(&s.User) {
+		return nil, ErrAnonymous
+	}
 	if err == nil {
 		return s.Memo(func() any { return r.fromSession(s) }).(*Who), nil
 	}
@@ -163,6 +170,11 @@ func (r *Resolver) Identify(req *http.Request) (*Who, error) {
 		return nil, ErrAnonymous
 	}
 	return r.fromBearer(raw)
+}
+
+// knows says whether u's provider is still configured.
+func (r *Resolver) knows(u *session.User) bool {
+	return r.Issuers == nil || u.Issuer != "" && r.Issuers[u.Provider] == u.Issuer
 }
 
 // bearer returns the token of an Authorization header of the Bearer scheme (RFC
@@ -202,6 +214,9 @@ func (r *Resolver) fromBearer(raw string) (*Who, error) {
 	}
 	if r.Sessions.Ended(w.SessionID) {
 		return nil, fmt.Errorf("%w: its session was ended", ErrBearer)
+	}
+	if !r.knows(&w.User) {
+		return nil, fmt.Errorf("%w: its provider is not configured any more", ErrBearer)
 	}
 	return w, nil
 }
@@ -270,7 +285,11 @@ func (r *Resolver) mint(w *Who) (minted, error) {
 	if !w.AuthTime.IsZero() {
 		claims.AuthTime = w.AuthTime.Unix()
 	}
-	raw, expires, err := r.Tokens.Mint(claims, w.Expires)
+	end := w.Expires
+	if w.Session != nil {
+		end = r.Sessions.EndsAt(w.Session) // the idle timeout moves with each request
+	}
+	raw, expires, err := r.Tokens.Mint(claims, end)
 	if err != nil {
 		return minted{}, err
 	}

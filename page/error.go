@@ -49,6 +49,10 @@ type Error struct {
 	// the page. Optional.
 	SwitchAccount string
 
+	// Account is who tried to sign in, an e-mail address or a name. Only the
+	// page shows it. Optional.
+	Account string
+
 	// User is who is signed in, an e-mail address or a name. Only the page
 	// shows it. Optional.
 	User string
@@ -147,12 +151,9 @@ func (p *Renderer) resolve(r *http.Request, err error) *Error {
 // logError logs the whole chain of err. The path goes without its query, where
 // codes and tokens are.
 func (p *Renderer) logError(r *http.Request, message string, e *Error, err error) {
-	level := slog.LevelInfo
-	switch {
-	case e.Status >= 500:
+	level := slog.LevelDebug // the line of the request says that it was refused
+	if e.Status >= 500 {
 		level = slog.LevelError
-	case e.Status == http.StatusUnauthorized, e.Status == http.StatusNotFound, e.Status == statusClientClosed:
-		level = slog.LevelDebug // everyday life of a server on the internet
 	}
 	attrs := []slog.Attr{
 		slog.Int("status", e.Status),
@@ -207,7 +208,7 @@ type errorJSON struct {
 // errorContent is what error.html shows. It has no field for [Error.Err].
 type errorContent struct {
 	Title, Message, Hint            string
-	User, Rule                      string
+	Account, User, Rule             string
 	SignIn, RetryURL, SwitchAccount string
 	Wait                            string // "30 seconds", or empty
 	RequestID                       string
@@ -218,10 +219,10 @@ func (p *Renderer) errorView(r *http.Request, e *Error) view {
 		Title: e.Title,
 		Icon:  wordsFor(e.Code, e.Status).icon,
 		Page: errorContent{
-			Title:         e.Title,
-			Message:       e.Message,
-			Hint:          e.Hint,
-			User:          e.User,
+			Title:   e.Title,
+			Message: e.Message,
+			Hint:    e.Hint,
+			Account: e.Account, User: e.User,
 			Rule:          e.Rule,
 			SignIn:        e.SignIn,
 			RetryURL:      e.RetryURL,

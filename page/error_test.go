@@ -211,11 +211,11 @@ func TestErrorsAreLoggedWithTheCauseAndWithoutTheQuery(t *testing.T) {
 	}{
 		{"our fault", t.Context(), errSecret, "ERROR", []string{"status=500", "code=internal", "s3cr3t-cause"}},
 		{"upstream's fault", t.Context(), &Error{Status: 502, Err: errSecret}, "ERROR", []string{"status=502", "s3cr3t-cause"}},
-		{"refusal", t.Context(), &Error{Status: 403, Rule: "admins"}, "INFO", []string{"status=403", "rule=admins"}},
+		{"refusal", t.Context(), &Error{Status: 403, Rule: "admins"}, "DEBUG", []string{"status=403", "rule=admins"}},
 		{"anonymous", t.Context(), &Error{Status: 401}, "DEBUG", []string{"status=401"}},
 		{"unknown path", t.Context(), &Error{Status: 404}, "DEBUG", []string{"status=404"}},
 		{"client went away", cancelled, fmt.Errorf("load: %w", context.Canceled), "DEBUG", []string{"status=499", "code=canceled"}},
-		{"what was wrapped around it", t.Context(), fmt.Errorf("web: callback: %w", &Error{Status: 400}), "INFO", []string{"web: callback"}},
+		{"what was wrapped around it", t.Context(), fmt.Errorf("web: callback: %w", &Error{Status: 400}), "DEBUG", []string{"web: callback"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -59,6 +59,10 @@ type Set struct {
 // the path of a request, and need it be free of ambiguity.
 func (s *Set) NamesPath() bool { return s.namesPath }
 
+// NamesHost reports whether a rule names a host. Then a request for a host that
+// is nobody's would slip past that rule: the caller must know its hosts.
+func (s *Set) NamesHost() bool { return s.namesHost }
+
 type effect int
 
 const (

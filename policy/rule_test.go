@@ -137,3 +137,13 @@ func TestASetKeepsNothingOfItsRules(t *testing.T) {
 		t.Errorf("changed role: %+v, want deny", got)
 	}
 }
+
+func TestNamesHost(t *testing.T) {
+	anyone := policy.Rule{Allow: "anyone"}
+	if compile(t, anyone).NamesHost() {
+		t.Error("no rule names a host")
+	}
+	if !compile(t, policy.Rule{Host: "app.example.com", Deny: true}, anyone).NamesHost() {
+		t.Error("a rule names a host")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"authproxy/identity"
 	"authproxy/page"
@@ -21,6 +22,11 @@ type verdict struct {
 // judge authenticates r and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
 func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
+	if p.Rules.NamesHost() && !p.Hosts.Contains(r.Host) {
+		// Whoever makes up a host would slip past the rules for the real ones.
+		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
+			Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+	}
 	path, err := p.parsePath(t)
 	if err != nil {
 		return verdict{}, err
@@ -72,11 +78,12 @@ func (p *Proxy) refuse(r *http.Request, t target, v verdict, idErr error) error 
 		return p.forbidden(r, t, v)
 	case v.who != nil: // signed in, but no longer among those whom sign_in names
 		return p.notAdmitted(r, t, v.who)
-	case errors.Is(idErr, identity.ErrBearer):
-		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr,
-			Message: "The bearer token is not accepted here."}
 	}
 	signIn := p.signInURL(r, t, nil)
+	if errors.Is(idErr, identity.ErrBearer) {
+		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr, SignIn: signIn,
+			Message: "The bearer token is not accepted here."}
+	}
 	if page.Navigation(r.Method, r.Header) {
 		return &redirectError{location: signIn}
 	}
@@ -84,9 +91,12 @@ func (p *Proxy) refuse(r *http.Request, t target, v verdict, idErr error) error 
 }
 
 func (p *Proxy) forbidden(r *http.Request, t target, v verdict) error {
+	reason := v.decision.Reason
+	if strings.HasPrefix(reason, "needs ") {
+		reason = "it " + reason
+	}
 	e := &page.Error{
-		Status: http.StatusForbidden, Message: "You may not open this page: " + v.decision.Reason + ".",
-		Rule: v.decision.Rule,
+		Status: http.StatusForbidden, Message: "You may not open this page: " + reason + ".", Rule: v.decision.Rule,
 	}
 	if v.who != nil {
 		e.User = person(v.who)

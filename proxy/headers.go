@@ -8,9 +8,10 @@ import (
 )
 
 // stripper knows the header names that a client must not set. Names are
-// compared folded: in lower case, with "_" and "." as "-", because CGI, WSGI,
-// PHP and their kind cannot tell X_User_Id from X-User-Id (CVE-2025-64484,
-// CVE-2026-54763).
+// compared folded: in lower case, and with every other character than a letter
+// or digit as "-". CGI, WSGI, PHP and their kind cannot tell X_User_Id from
+// X-User-Id, some not X.User.Id either (CVE-2025-64484, CVE-2026-54763), and
+// lighttpd makes "_" of whatever is not alphanumeric.
 type stripper struct {
 	exact    map[string]bool
 	prefixes []string
@@ -20,10 +21,10 @@ type stripper struct {
 func newStripper(names []string) *stripper {
 	s := &stripper{exact: map[string]bool{}}
 	for _, name := range names {
+		name, isPrefix := strings.CutSuffix(name, "*")
 		folded := fold(name)
-		if prefix, ok := strings.CutSuffix(folded, "*"); ok {
-			s.prefixes = append(s.prefixes, prefix)
-			folded = prefix
+		if isPrefix {
+			s.prefixes = append(s.prefixes, folded)
 		} else {
 			s.exact[folded] = true
 		}
@@ -40,41 +41,26 @@ func newStripper(names []string) *stripper {
 
 // fold returns name as the least careful reader sees it.
 func fold(name string) string {
-	clean := true
-	for i := range len(name) {
-		if c := name[i]; c == '_' || c == '.' || c >= 'A' && c <= 'Z' {
-			clean = false
-			break
-		}
-	}
-	if clean {
-		return name
-	}
 	b := []byte(name)
 	for i, c := range b {
-		switch {
-		case c == '_' || c == '.':
-			b[i] = '-'
-		case c >= 'A' && c <= 'Z':
-			b[i] = c + 'a' - 'A'
-		}
+		b[i] = foldByte(c)
 	}
 	return string(b)
 }
 
+func foldByte(c byte) byte {
+	switch {
+	case c >= 'A' && c <= 'Z':
+		return c + 'a' - 'A'
+	case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+		return c
+	}
+	return '-'
+}
+
 // matches says whether name must be stripped.
 func (s *stripper) matches(name string) bool {
-	if name == "" {
-		return false
-	}
-	first := name[0]
-	switch {
-	case first >= 'A' && first <= 'Z':
-		first += 'a' - 'A'
-	case first == '_' || first == '.':
-		first = '-'
-	}
-	if !s.initials[first] {
+	if name == "" || !s.initials[foldByte(name[0])] {
 		return false
 	}
 	folded := fold(name)
@@ -101,7 +87,15 @@ func (s *stripper) strip(h http.Header) {
 // forwardingNames are the headers by which proxies tell where a request came
 // from. They count, and are handed on, only from trusted peers.
 func forwardingNames() []string {
-	return []string{"Forwarded", "X-Forwarded-*", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Original-*", "X-Rewrite-URL"}
+	return []string{"Forwarded", "X-Forwarded-*", "X-Real-IP", "X-Client-IP", "True-Client-IP"}
+}
+
+// pathNames are headers by which some frameworks let a request be served under
+// another path than its own. Rules have judged the request's own path, so these
+// reach no upstream, whoever sends them: an ingress that is trusted for what it
+// sets hands on what it does not know.
+func pathNames() []string {
+	return []string{"X-Original-*", "X-Rewrite-URL"}
 }
 
 // setIdentity tells the upstream who is there. It runs last: hop-by-hop headers
@@ -124,7 +118,10 @@ func (p *Proxy) setForwarded(in *http.Request, out http.Header) {
 	trusted := p.Trusted.Trusts(in)
 	if trusted {
 		for name, values := range in.Header {
-			if p.forwarding.matches(name) {
+			// X-Forwarded-User and its kind are identity, and X_Forwarded_For is
+			// nobody's spelling: a proxy that does not set such a header hands on
+			// the client's.
+			if p.forwarding.matches(name) && !p.identityNames.matches(name) && isPlainName(name) {
 				out[name] = values
 			}
 		}
@@ -140,8 +137,18 @@ func (p *Proxy) setForwarded(in *http.Request, out http.Header) {
 	out["X-Forwarded-Proto"] = []string{p.scheme(in)}
 }
 
+// isPlainName says whether name is spelled with letters, digits and "-" alone.
+func isPlainName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c != '-' && foldByte(c) == '-' {
+			return false
+		}
+	}
+	return true
+}
+
 // scheme returns how the browser reached in: as a trusted proxy says, else as
-// public_url says for its own host, else as the connection is.
+// public_url says for hosts of ours, else as the connection is.
 func (p *Proxy) scheme(in *http.Request) string {
 	if p.Trusted.Trusts(in) {
 		switch in.Header.Get("X-Forwarded-Proto") {
@@ -154,7 +161,7 @@ func (p *Proxy) scheme(in *http.Request) string {
 	if in.TLS != nil {
 		return "https"
 	}
-	if strings.EqualFold(in.Host, p.PublicURL.Host) {
+	if p.Hosts.Contains(in.Host) {
 		return p.PublicURL.Scheme
 	}
 	return "http"

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bufio"
 	"crypto/rand"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -43,7 +42,12 @@ type recorder struct {
 }
 
 func (rec *recorder) WriteHeader(status int) {
-	if rec.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+	switch {
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		// An announcement like 103 comes straight from the upstream, and nobody
+		// has looked for cookies of ours in it.
+		rec.Header().Del("Set-Cookie")
+	case rec.status == 0:
 		rec.status = status
 	}
 	rec.ResponseWriter.WriteHeader(status)
@@ -134,26 +138,27 @@ func (p *Proxy) observe(r *http.Request, rec *recorder, x *exchange, face string
 		route = x.route.name
 	}
 	p.metrics.observe(cell{face, decision, route}, took)
-	if p.LogRequests == LogNone || p.LogRequests == LogDenied && (decision == "allow" || decision == "own") {
+	if p.AccessLog == nil || p.LogRequests == LogNone || p.LogRequests == LogDenied && (decision == "allow" || decision == "own") {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 16)
-	attrs = append(attrs,
-		slog.String("request_id", r.Header[requestID][0]), slog.String("face", face), slog.String("decision", decision),
-		slog.String("method", r.Method), slog.String("host", r.Host), slog.String("path", r.URL.Path),
-		slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
-		slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("client_ip", p.Trusted.ClientIP(r).String()),
-	)
-	if route != "" {
-		attrs = append(attrs, slog.String("route", route))
-	}
-	if rule := x.verdict.decision.Rule; rule != "" {
-		attrs = append(attrs, slog.String("rule", rule))
-	}
+	l := p.lines.get(p.Now())
+	defer p.lines.put(l)
+	l.text("request_id", r.Header[requestID][0])
+	l.text("face", face)
+	l.text("decision", decision)
+	l.text("method", r.Method)
+	l.text("host", r.Host)
+	l.text("path", r.URL.Path)
+	l.number("status", int64(rec.status))
+	l.number("bytes", rec.bytes)
+	l.millis("duration_ms", took)
+	l.text("client_ip", p.Trusted.ClientIP(r).String())
+	l.text("route", route)
+	l.text("rule", x.verdict.decision.Rule)
 	if who := x.verdict.who; who != nil {
-		attrs = append(attrs, slog.String("user", who.User.ID))
+		l.text("user", who.User.ID)
 	}
-	p.Log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	p.AccessLog.Write(l.end()) // there is nowhere to report a log that cannot be written
 }
 
 // decisionOf names the decision in logs and metrics: that of the rules, or

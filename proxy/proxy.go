@@ -14,9 +14,12 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +45,8 @@ type Config struct {
 	Own    http.Handler
 	// PublicURL is how browsers reach us.
 	PublicURL *url.URL
+	// Hosts are the hosts that are ours; that of PublicURL is one of them.
+	Hosts policy.Hosts
 	// Routes are tried in order; a request that none selects is 404.
 	Routes []Route
 
@@ -61,7 +66,11 @@ type Config struct {
 
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string
-	Log         *slog.Logger
+	// AccessLog takes one line of JSON for each request that is to be logged,
+	// in one Write; nil means none are.
+	AccessLog io.Writer
+	// Log takes everything else.
+	Log *slog.Logger
 	// Now is the clock; nil means [time.Now].
 	Now func() time.Time
 	// Registerer takes the metrics; nil means none are published.
@@ -73,10 +82,12 @@ type Config struct {
 type Proxy struct {
 	Config
 	routes        []*route
-	namesPath     bool // a rule or a route depends on the path
-	identityNames *stripper
-	forwarding    *stripper
+	namesPath     bool      // a rule or a route depends on the path
+	identityNames *stripper // what only we may say
+	forwarding    *stripper // what only trusted proxies may say
+	never         *stripper // both, for a single pass
 	transports    []*http.Transport
+	lines         linePool
 	metrics       *metrics
 }
 
@@ -94,6 +105,7 @@ func New(c Config) (*Proxy, error) {
 		strip = append(strip, "Authorization")
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
@@ -119,29 +131,34 @@ type exchange struct {
 	route         *route
 	headers       []identity.Header
 	authorization []string
+	cookies       []string // of ours, for the final answer
 }
 
 // ServeHTTP answers r, and logs and counts it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := p.Now()
 	p.setRequestID(r)
-	rec := &recorder{ResponseWriter: w}
+	rec, x := &recorder{ResponseWriter: w}, &exchange{}
 	if p.isOwn(r) {
+		defer p.observe(r, rec, x, faceOwn, begun)
 		p.Own.ServeHTTP(rec, r)
-		p.observe(r, rec, &exchange{}, faceOwn, begun)
 		return
 	}
-	x := &exchange{}
+	// Deferred, because an upstream that breaks off ends in a panic.
+	defer p.observe(r, rec, x, faceProxy, begun)
 	if err := p.serve(rec, r, x); err != nil {
 		p.answer(rec, r, err)
 	}
-	p.observe(r, rec, x, faceProxy, begun)
 }
 
-// isOwn says whether r belongs to us. The path is compared as it was sent and
-// as it decodes: what decodes to a path of ours is ours too, and 404 there.
+// isOwn says whether r belongs to us. What decodes or cleans to a path of ours
+// is ours too, and 404 there: an application must not answer in our place.
 func (p *Proxy) isOwn(r *http.Request) bool {
-	rest, ok := strings.CutPrefix(r.URL.Path, p.Prefix)
+	return p.isBelow(r.URL.Path) || p.isBelow(path.Clean(r.URL.Path))
+}
+
+func (p *Proxy) isBelow(decoded string) bool {
+	rest, ok := strings.CutPrefix(decoded, p.Prefix)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
@@ -194,6 +211,10 @@ func (p *Proxy) identify(w http.ResponseWriter, r *http.Request, x *exchange) (e
 	if _, err := p.Sessions.Touch(w, r, who.Session); err != nil {
 		p.Log.WarnContext(r.Context(), "the session cookie could not be renewed; the session goes on", "err", err)
 	}
+	// Kept aside: with an announcement (1xx) before the answer, ReverseProxy
+	// sends and then clears all headers.
+	x.cookies = w.Header()["Set-Cookie"]
+	w.Header().Del("Set-Cookie")
 	return nil
 }
 

@@ -27,18 +27,33 @@ func readTarget(r *http.Request) (target, error) {
 		return target{}, &page.Error{Status: http.StatusMethodNotAllowed, Message: r.Method + " is not served here."}
 	}
 	raw := r.RequestURI
-	if !strings.HasPrefix(raw, "/") { // absolute-form: net/http has moved its host to r.Host
-		raw = r.URL.EscapedPath()
-		if r.URL.RawQuery != "" || r.URL.ForceQuery {
-			raw += "?" + r.URL.RawQuery
-		}
-	}
-	if !strings.HasPrefix(raw, "/") || strings.Contains(raw, "#") {
-		return target{}, &page.Error{Status: http.StatusBadRequest, Code: "bad_target", Message: "The address of this request cannot be read."}
+	if !strings.HasPrefix(raw, "/") {
+		raw = withoutAuthority(raw, r.URL.Scheme)
 	}
 	var t target
 	t.path, t.query, t.hasQuery = strings.Cut(raw, "?")
+	switch {
+	case !strings.HasPrefix(raw, "/"), strings.Contains(raw, "#"),
+		// applyTo could not keep its bytes.
+		strings.HasPrefix(t.path, "//") && r.URL.EscapedPath() != t.path:
+		return target{}, &page.Error{Status: http.StatusBadRequest, Code: "bad_target", Message: "The address of this request cannot be read."}
+	}
 	return t, nil
+}
+
+// withoutAuthority returns the path and query of raw, a target in absolute-form
+// (RFC 9112, section 3.2.2), whose host net/http has moved to the request's. It
+// returns "" for anything else, like "http:/path" and "mailto:x://y/path".
+func withoutAuthority(raw, scheme string) string {
+	rest, ok := strings.CutPrefix(raw[len(scheme):], "://")
+	if !ok || scheme == "" {
+		return ""
+	}
+	rest = rest[strings.IndexAny(rest+"/", "/?#"):]
+	if !strings.HasPrefix(rest, "/") {
+		rest = "/" + rest // an empty path is "/" (RFC 9110, section 4.2.3)
+	}
+	return rest
 }
 
 // String returns the target as it was sent.

@@ -47,7 +47,7 @@ func (t TrustedProxies) ClientIP(r *http.Request) netip.Addr {
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 	for i := len(hops) - 1; i >= 0 && t.contains(client); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		if err != nil || hop.Zone() != "" {
 			break
 		}
 		client = hop.Unmap()

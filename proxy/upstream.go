@@ -154,26 +154,57 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 		out.Host = pr.In.Host
 	}
 	out.Trailer = nil
-	p.identityNames.strip(out.Header)
-	p.forwarding.strip(out.Header)
+	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
+	keepWebSocketOnly(out.Header)
 	p.setForwarded(pr.In, out.Header)
+	out.Header[requestID] = pr.In.Header[requestID] // the client may have named it in Connection
 	setIdentity(out.Header, x.headers, x.authorization)
 }
 
-// modifyResponse keeps an application from overwriting our cookies, and a
-// browser from showing a signed-in person's page to the next one after
-// sign-out.
+// keepWebSocketOnly drops the wish for another protocol than WebSocket, as a
+// server may (RFC 9110, section 7.8). After "101 Switching Protocols" bytes pass
+// unseen, and those of "Upgrade: h2c" would be requests with forged headers.
+func keepWebSocketOnly(h http.Header) {
+	if !strings.EqualFold(h.Get("Upgrade"), "websocket") {
+		delete(h, "Upgrade")
+		delete(h, "Connection")
+		delete(h, "Http2-Settings")
+	}
+}
+
+// modifyResponse keeps an application from overwriting our cookies, hands out
+// our own, and keeps a browser from showing a signed-in person's page to the
+// next one after sign-out.
 func (p *Proxy) modifyResponse(res *http.Response) error {
 	cookie.RemoveSet(res.Header, p.OwnsCookie)
 	x := exchangeOf(res.Request.Context())
-	if x == nil || x.verdict.who == nil || len(res.Header["Cache-Control"]) > 0 {
-		return nil
-	}
-	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+	if mustBePrivate(res.Header, x) {
 		res.Header["Cache-Control"] = []string{"private, no-store"}
 	}
+	p.handOut(res.Header, x)
 	return nil
+}
+
+// mustBePrivate says whether an answer that its application lets others have
+// is for one person only: one that renews a session always, else a page of
+// somebody who is signed in if the application does not say.
+func mustBePrivate(h http.Header, x *exchange) bool {
+	control := strings.ToLower(strings.Join(h["Cache-Control"], ","))
+	if len(x.cookies) > 0 {
+		return !strings.Contains(control, "private") && !strings.Contains(control, "no-store")
+	}
+	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return x.verdict.who != nil && control == "" && strings.EqualFold(strings.TrimSpace(mediaType), "text/html")
+}
+
+// handOut adds the cookies of ours that the browser does not have yet, unless
+// the session was ended while the upstream took its time: another replica, or
+// this one after a restart, would take such a cookie for a live session.
+func (p *Proxy) handOut(h http.Header, x *exchange) {
+	if len(x.cookies) > 0 && !p.Sessions.Ended(x.verdict.who.SessionID) {
+		h["Set-Cookie"] = append(h["Set-Cookie"], x.cookies...)
+	}
 }
 
 // upstreamFailed answers for an upstream that did not.
@@ -186,5 +217,10 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e.Status, e.Code = http.StatusGatewayTimeout, "upstream_timeout"
 	}
+	x := exchangeOf(r.Context())
+	if again := x.target.String(); r.Method == http.MethodGet && !strings.HasPrefix(again, "//") {
+		e.RetryURL = again
+	}
+	p.handOut(w.Header(), x)
 	p.Pages.Error(w, r, e)
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"authproxy/cookie"
 	"authproxy/oauth"
 	"authproxy/page"
 	"authproxy/session"
@@ -69,7 +70,7 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 // again, once.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
 	if _, err := s.Sessions.Lookup(r); err == nil {
-		redirect(w, r, rd, http.StatusFound)
+		redirect(w, rd, http.StatusFound)
 		return nil
 	}
 	if st.Attempt == 0 {
@@ -93,6 +94,10 @@ func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth
 	case errors.Is(err, oauth.ErrUnavailable):
 		s.failed(r, p, "unavailable", err)
 		return s.unavailable(p, rd, err)
+	case errors.As(err, &refused) && refused.Code == "invalid_request" && st.Prompt == "select_account" && st.Attempt == 0:
+		// Not every provider knows this prompt, and the metadata do not say.
+		// "login" is known to all (OpenID Connect Core 1.0, section 3.1.2.1).
+		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{Prompt: "login"})
 	case errors.As(err, &refused):
 		s.failed(r, p, "refused", err)
 		return s.refused(p, rd, refused)
@@ -146,6 +151,15 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		begun.AuthTime = s.Now()
 	}
 	dropped, err := s.Sessions.Start(w, r, begun)
+	if errors.Is(err, cookie.ErrTooLarge) {
+		s.failed(r, p, "too_large", err)
+		return &page.Error{
+			Status: http.StatusForbidden, Code: "session_too_large", Title: "Sign-in could not be completed", Err: err,
+			Message: p.Name() + " says more about you than fits a cookie, most likely too many groups.",
+			Hint:    "For the operator: let the provider send fewer groups for this client.",
+			Account: u.Email, SwitchAccount: s.switchAccount(rd),
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -159,7 +173,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
 	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
-	redirect(w, r, rd, http.StatusFound)
+	redirect(w, rd, http.StatusFound)
 	return nil
 }
 
@@ -180,13 +194,18 @@ func (s *Server) notAdmitted(u *session.User, rd string) *page.Error {
 	e := &page.Error{
 		Status: http.StatusForbidden, Code: "not_admitted", Title: "This account has no access",
 		Message:       "You signed in, but this account may not use the application.",
-		User:          u.Email,
-		SwitchAccount: s.absolute("/sign-in", url.Values{"rd": {rd}, "prompt": {"select_account"}}),
+		Account:       u.Email,
+		SwitchAccount: s.switchAccount(rd),
 	}
 	if u.Email != "" && !u.EmailVerified {
 		e.Message = "You signed in, but your e-mail address is not verified, so it does not count."
 	}
 	return e
+}
+
+// switchAccount is where somebody goes who wants to sign in as somebody else.
+func (s *Server) switchAccount(rd string) string {
+	return s.absolute("/sign-in", url.Values{"rd": {rd}, "prompt": {"select_account"}})
 }
 
 // failed writes the audit event and counts a sign-in that did not succeed.

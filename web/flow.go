@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"container/list"
 	"net/http"
 	"slices"
@@ -29,6 +30,8 @@ const (
 	maxFlows = 5
 	// maxOpened bounds the flow cookies of one request that are looked into.
 	maxOpened = 32
+	// maxExpired bounds the cookies that one answer expires: each is a header.
+	maxExpired = 16
 	// signedOutAge is how long signedOutCookie lasts.
 	signedOutAge = 24 * time.Hour
 	// loopWindow is the time in which maxLoops sign-ins are too many.
@@ -56,6 +59,7 @@ type state struct {
 	Provider string `cbor:"2,keyasint"`
 	ReturnTo string `cbor:"3,keyasint"`
 	Attempt  int    `cbor:"4,keyasint"`
+	Prompt   string `cbor:"5,keyasint,omitempty"`
 }
 
 // flows keeps the cookies of sign-ins under way.
@@ -115,10 +119,18 @@ func (f *flows) get(r *http.Request, base string, v any) bool {
 
 // clear expires the cookie base if the browser shows it.
 func (f *flows) clear(w http.ResponseWriter, r *http.Request, base string) {
-	jar := f.jar(base)
-	if len(jar.Values(r)) > 0 {
-		jar.Clear(w)
+	if len(f.jar(base).Values(r)) > 0 {
+		f.expire(w, base)
 	}
+}
+
+// expire takes the cookie base from the browser. These cookies are never split,
+// so one Set-Cookie does: [cookie.Jar.Clear] writes five, and ingresses that
+// read an answer's header into 4 KB refuse a longer one.
+func (f *flows) expire(w http.ResponseWriter, base string) {
+	http.SetCookie(w, &http.Cookie{
+		Name: f.jar(base).Name(), MaxAge: -1, Path: "/", Secure: f.options.Secure, HttpOnly: true, SameSite: f.options.SameSite,
+	})
 }
 
 // begin writes the cookie of a new flow and makes room for it.
@@ -132,6 +144,7 @@ func (f *flows) begin(w http.ResponseWriter, r *http.Request, fl flow) error {
 // the others the oldest, until there is room for one more.
 func (f *flows) evict(w http.ResponseWriter, r *http.Request) {
 	var alive []flow
+	var over []string
 	opened := 0
 	for name := range cookie.Names(r.Header) {
 		id, ok := strings.CutPrefix(name, f.prefix)
@@ -139,18 +152,22 @@ func (f *flows) evict(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		if opened++; opened > maxOpened {
-			return
+			break // the next sign-in goes on
 		}
 		if fl, ok := f.read(r, id); ok {
 			alive = append(alive, fl)
 		} else if isFlowID(id) {
-			f.jar(flowCookie + id).Clear(w)
+			over = append(over, id)
 		}
 	}
-	slices.SortFunc(alive, func(a, b flow) int { return int(a.Begun - b.Begun) })
-	for len(alive) >= maxFlows {
-		f.jar(flowCookie + alive[0].ID).Clear(w)
-		alive = alive[1:]
+	// Within a second, browsers send the older cookie first (RFC 6265, section
+	// 5.4).
+	slices.SortStableFunc(alive, func(a, b flow) int { return cmp.Compare(a.Begun, b.Begun) })
+	for ; len(alive) >= maxFlows; alive = alive[1:] {
+		over = append(over, alive[0].ID)
+	}
+	for _, id := range over[:min(len(over), maxExpired)] {
+		f.expire(w, flowCookie+id)
 	}
 }
 
@@ -172,7 +189,7 @@ func (f *flows) take(w http.ResponseWriter, r *http.Request, id string) (flow, b
 	if !ok {
 		return flow{}, false
 	}
-	f.jar(flowCookie + id).Clear(w)
+	f.expire(w, flowCookie+id)
 	return fl, f.used.first(id, f.now())
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -89,6 +90,9 @@ func plainHost(host string) bool {
 // segments, in any decoding: servers and browsers decode at different times,
 // and "/.//evil.example" is a host to whoever cleans it first.
 func plainPath(p string) bool {
+	if _, err := url.PathUnescape(p); err != nil {
+		return false // a stray "%", which browsers send as it is and servers refuse
+	}
 	for range 4 {
 		if !strings.HasPrefix(p, "/") || strings.HasPrefix(p, "//") || strings.ContainsFunc(p, hidden) {
 			return false
@@ -99,13 +103,30 @@ func plainPath(p string) bool {
 				return false
 			}
 		}
-		decoded, err := url.PathUnescape(p)
-		if err != nil || decoded == p {
-			return err == nil
+		decoded := unescape(p)
+		if decoded == p {
+			return true
 		}
 		p = decoded
 	}
 	return false // whoever encodes four times wants to hide something
+}
+
+// unescape decodes what is percent-encoded in p and leaves a percent sign that
+// encodes nothing: decoding "/100%25" twice must not fail at "/100%".
+func unescape(p string) string {
+	var b strings.Builder
+	for i := 0; i < len(p); i++ {
+		if p[i] == '%' && i+2 < len(p) {
+			if n, err := strconv.ParseUint(p[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(p[i])
+	}
+	return b.String()
 }
 
 // hidden says whether r changes what a reader of URLs sees: control characters

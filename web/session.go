@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -129,17 +130,16 @@ func (s *Server) extendSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if r.ContentLength != 0 {
-		var body struct {
-			Data any `json:"data"`
-		}
-		if err := readJSON(w, r, &body); err != nil {
-			return err
-		}
-		if body.Data != nil {
-			return &page.Error{Status: http.StatusConflict, Code: "strategy_unsupported",
-				Message: "Session data needs a session store; session.store is cookie."}
-		}
+	var body struct {
+		Data any `json:"data"`
+	}
+	// A body may be left out, and over HTTP/2 that shows only when it is read.
+	if err := readJSON(w, r, &body); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if body.Data != nil {
+		return &page.Error{Status: http.StatusConflict, Code: "strategy_unsupported",
+			Message: "Session data needs a session store; session.store is cookie."}
 	}
 	extended, err := s.Sessions.Extend(w, r, who.Session)
 	if err != nil {

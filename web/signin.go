@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"authproxy/oauth"
@@ -15,22 +16,50 @@ import (
 )
 
 // signIn serves the page with the providers. With one provider the browser goes
-// straight on, unless somebody has just signed out or wants another account.
+// straight on, unless somebody has just signed out.
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
+	if done, err := s.notHere(w, r); done || err != nil {
+		return err
+	}
 	q := r.URL.Query()
 	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
 	another := q.Get("prompt") != ""
 	if who, err := s.Identity.Identify(r); err == nil && who.Session != nil && who.Admitted && !another {
 		// A stale sign-in page, opened before another tab signed in.
-		redirect(w, r, rd, http.StatusFound)
+		redirect(w, rd, http.StatusFound)
 		return nil
 	}
 	signedOut := s.hasSignedOut(r)
-	if len(s.Providers) == 1 && !signedOut && !another {
+	if len(s.Providers) == 1 && (another || !signedOut) {
 		return s.begin(w, r, s.Providers[0], rd, 0, prompts(q))
 	}
 	s.Pages.Chooser(w, r, s.chooser(q, rd, signedOut))
 	return nil
+}
+
+// notHere handles the requests for which no sign-in begins. A program that
+// brings credentials is told, never redirected. A browser on another host of
+// ours goes to public_url's first, where the provider will send it back to and
+// where its cookies must be; a host that a proxy in front has made up is none of
+// ours, and changes nothing.
+func (s *Server) notHere(w http.ResponseWriter, r *http.Request) (done bool, err error) {
+	if len(r.Header["Authorization"]) > 0 {
+		return true, &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(s.AfterSignIn)}
+	}
+	if strings.EqualFold(r.Host, s.PublicURL.Host) || !s.isOurHost(r.Host) {
+		return false, nil
+	}
+	q := r.URL.Query()
+	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
+	if strings.HasPrefix(rd, "/") {
+		rd = s.PublicURL.Scheme + "://" + r.Host + rd
+	}
+	for _, alias := range returnParameters() {
+		q.Del(alias)
+	}
+	q.Set("rd", rd)
+	redirect(w, s.absolute(strings.TrimPrefix(r.URL.Path, s.Prefix), q), http.StatusFound)
+	return true, nil
 }
 
 // chooser is the page's content; its links keep what the request asked for.
@@ -57,6 +86,9 @@ func (s *Server) signInAt(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if done, err := s.notHere(w, r); done || err != nil {
+		return err
+	}
 	q := r.URL.Query()
 	return s.begin(w, r, p, s.returnURL(askedReturn(q), s.AfterSignIn), 0, prompts(q))
 }
@@ -69,9 +101,13 @@ func (s *Server) provider(id string) (*oauth.Provider, error) {
 	return p, nil
 }
 
+// returnParameters are the names of the parameter that says where to end, the
+// first one that is set counts.
+func returnParameters() []string { return []string{"rd", "callbackUrl", "callbackURL"} }
+
 // askedReturn is where the request wants the browser to end.
 func askedReturn(q url.Values) string {
-	for _, name := range []string{"rd", "callbackUrl", "callbackURL"} {
+	for _, name := range returnParameters() {
 		if v := q.Get(name); v != "" {
 			return v
 		}
@@ -102,7 +138,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		ask.Prompt = "select_account"
 	}
 	id := rand.Text()
-	sealed, err := s.Sealer.Seal(stateName, state{ID: id, Provider: p.ID(), ReturnTo: rd, Attempt: attempt})
+	sealed, err := s.Sealer.Seal(stateName, state{ID: id, Provider: p.ID(), ReturnTo: rd, Attempt: attempt, Prompt: ask.Prompt})
 	if err != nil {
 		return err
 	}
@@ -116,7 +152,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		return err
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "begun").Inc()
-	redirect(w, r, target, http.StatusFound)
+	redirect(w, target, http.StatusFound)
 	return nil
 }
 

@@ -16,7 +16,7 @@ func (s *Server) askSignOut(w http.ResponseWriter, r *http.Request) error {
 		s.Pages.SignedOut(w, r, page.SignedOut{SignIn: s.SignInURL(s.AfterSignIn)})
 		return nil
 	}
-	s.Pages.SignOut(w, r, page.SignOut{User: display(&current.User), Action: s.Prefix + "/sign-out", ReturnURL: rd})
+	s.Pages.SignOut(w, r, page.SignOut{User: display(&current.User), Action: s.Prefix + "/sign-out", ReturnURL: rd, FormAction: []string{rd}})
 	return nil
 }
 
@@ -48,7 +48,7 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 		page.WriteJSON(w, http.StatusOK, map[string]any{"success": true, "url": rd})
 		return nil
 	}
-	redirect(w, r, rd, http.StatusSeeOther)
+	redirect(w, rd, http.StatusSeeOther)
 	return nil
 }
 

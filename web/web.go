@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,44 +125,35 @@ func (s *Server) routes() {
 		"GET /.well-known/jwks.json":            s.jwks,
 		"GET /.well-known/openid-configuration": s.metadata,
 	} {
-		s.mux.Handle(pattern, s.Pages.Handler(handler))
+		method, local, _ := strings.Cut(pattern, " ")
+		s.mux.Handle(method+" "+s.Prefix+local, s.Pages.Handler(handler))
 	}
-	s.mux.Handle("GET /static/", s.Pages.Static())
+	// With "/static/" the mux would redirect "/static".
+	s.mux.Handle("GET "+s.Prefix+"/static/{file}", http.StripPrefix(s.Prefix, s.Pages.Static()))
 }
 
 // ServeHTTP answers r, whose path lies below the prefix. What is not a route is
 // 404: it must not reach the application.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	local, ok := s.local(r)
-	if !ok {
+	if !isPlain(r.URL) {
 		s.Pages.Error(w, r, &page.Error{Status: http.StatusNotFound})
 		return
 	}
-	if _, pattern := s.mux.Handler(local); pattern == "" {
-		s.Pages.Error(w, r, s.noRoute(w, local))
+	if _, pattern := s.mux.Handler(r); pattern == "" {
+		s.Pages.Error(w, r, s.noRoute(w, r))
 		return
 	}
-	s.mux.ServeHTTP(w, local)
+	s.mux.ServeHTTP(w, r)
 }
 
-// local returns r with the prefix stripped from its path. The mux would answer
-// an unclean path with a redirect; no page of ours has one, so it is refused.
-func (s *Server) local(r *http.Request) (*http.Request, bool) {
-	rest, ok := strings.CutPrefix(r.URL.Path, s.Prefix)
-	if !ok || !strings.HasPrefix(rest, "/") || path.Clean(rest) != rest || r.URL.RawPath != "" {
-		return nil, false
-	}
-	local := *r
-	u := *r.URL
-	u.Path = rest
-	local.URL = &u
-	return &local, true
-}
+// isPlain says whether the path of u is spelled as the paths of our pages are.
+// The mux would answer an unclean one with a redirect.
+func isPlain(u *url.URL) bool { return u.RawPath == "" && path.Clean(u.Path) == u.Path }
 
 // noRoute tells a wrong method from a wrong path.
 func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) error {
 	var allow []string
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
 		probe := *r
 		probe.Method = method
 		if _, pattern := s.mux.Handler(&probe); pattern != "" {
@@ -188,16 +180,21 @@ func (s *Server) SignInURL(rd string) string {
 	return s.absolute("/sign-in", url.Values{"rd": {rd}})
 }
 
-// redirect sends the browser elsewhere; no cache may remember it.
-func redirect(w http.ResponseWriter, r *http.Request, target string, status int) {
+// redirect sends the browser to target, byte for byte; no cache may remember
+// it. [http.Redirect] would clean the path and the fragment of a target without
+// a host: "/a//b" is another page than "/a/b", and "/#/x/../y" another route.
+func redirect(w http.ResponseWriter, target string, status int) {
 	noStore(w)
-	http.Redirect(w, r, target, status)
+	w.Header().Set("Location", target)
+	w.WriteHeader(status)
 }
 
 // noStore keeps an answer out of every cache.
 func noStore(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Add("Vary", "Cookie")
+	if !slices.Contains(w.Header()["Vary"], "Cookie") {
+		w.Header().Add("Vary", "Cookie")
+	}
 }
 
 // wantsJSON says whether the answer to an API call by form or script is JSON:

@@ -1,10 +1,12 @@
 package web
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"time"
 )
 
 // jwks publishes the keys that verify our tokens (RFC 7517, section 5).
@@ -35,10 +37,6 @@ func publish(w http.ResponseWriter, r *http.Request, body []byte, etag string) e
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("ETag", etag)
-	if r.Header.Get("If-None-Match") == etag {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	_, err := w.Write(body)
-	return err
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body)) // answers If-None-Match, also of a weakened ETag
+	return nil
 }

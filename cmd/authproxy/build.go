@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -31,6 +33,7 @@ import (
 type app struct {
 	config    *config.Config
 	log       *slog.Logger
+	accessLog io.Writer // nil where requests are not logged
 	metrics   *prometheus.Registry
 	providers []*oauth.Provider
 	sessions  *session.Manager
@@ -41,8 +44,14 @@ type app struct {
 // build puts the server together as cfg says. It is the parts list: settings
 // go in here by hand, and no other package knows where they come from. It opens
 // no socket and asks nobody.
-func build(cfg *config.Config, log *slog.Logger, environ []string) (*app, error) {
-	a := &app{config: cfg, log: log, metrics: newRegistry()}
+func build(cfg *config.Config, l *logs, environ []string) (*app, error) {
+	a := &app{config: cfg, log: slog.New(slog.DiscardHandler), metrics: newRegistry()}
+	if l != nil {
+		a.log = l.Logger
+		if l.Enabled(context.Background(), slog.LevelInfo) {
+			a.accessLog = l.lines
+		}
+	}
 	ring, err := keyRing(cfg, environ)
 	if err != nil {
 		return nil, err
@@ -107,11 +116,15 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 	for role, m := range id.Roles {
 		roles[role] = policy.Members{Emails: m.Emails, Domains: m.Domains, Groups: m.Groups}
 	}
+	issuers := map[string]string{}
+	for _, p := range a.config.Providers {
+		issuers[p.ID] = p.Issuer
+	}
 	in := a.config.SignIn
 	a.identity, err = identity.New(identity.Config{
 		Sessions: a.sessions, Tokens: tokens, Roles: roles,
 		Admit:   policy.Members{Emails: in.AllowedEmails, Domains: in.AllowedDomains, Groups: in.AllowedGroups},
-		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut",
+		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Issuers: issuers,
 	})
 	return err
 }
@@ -150,21 +163,52 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, Routes: routes,
 		Identity: a.identity, Sessions: a.sessions, Rules: rules, Paths: pathRules(cfg), Trusted: trusted,
 		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
-		Pages: pages, LogRequests: cfg.Log.Requests, Log: a.log, Registerer: a.metrics,
+		Pages: pages, Hosts: hosts, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
 	})
 	return err
 }
 
+// ourHosts returns the hosts that are ours. A rule or a route for any other
+// host is a mistake: nobody could come back there from sign-in, and no request
+// for it is let through.
 func ourHosts(cfg *config.Config) (policy.Hosts, error) {
+	hosts, err := parseHosts(append([]string{cfg.PublicURL.Host}, cfg.Hosts...))
+	if err != nil {
+		return nil, fmt.Errorf("hosts: %w", err)
+	}
+	var problems []error
+	named := map[string]string{}
+	for i, r := range cfg.Routes {
+		named[fmt.Sprintf("routes[%d].host", i)] = r.Host
+	}
+	for i, r := range cfg.Rules {
+		named[fmt.Sprintf("rules[%d].host", i)] = r.Host
+	}
+	for _, setting := range slices.Sorted(maps.Keys(named)) {
+		if host := named[setting]; host != "" && !isOurs(hosts, host) {
+			problems = append(problems, fmt.Errorf("%s: %s is neither public_url's host nor one of hosts; add it to hosts", setting, host))
+		}
+	}
+	return hosts, errors.Join(problems...)
+}
+
+func parseHosts(texts []string) (policy.Hosts, error) {
 	var hosts policy.Hosts
-	for i, text := range append([]string{cfg.PublicURL.Host}, cfg.Hosts...) {
+	for _, text := range texts {
 		pattern, err := policy.ParseHostPattern(text)
 		if err != nil {
-			return nil, fmt.Errorf("hosts[%d]: %w", i-1, err)
+			return nil, err
 		}
 		hosts = append(hosts, pattern)
 	}
 	return hosts, nil
+}
+
+// isOurs says whether host, a host or a pattern, is one of hosts. What does not
+// parse is somebody else's to report.
+func isOurs(hosts policy.Hosts, host string) bool {
+	pattern, err := policy.ParseHostPattern(host)
+	return err != nil || slices.Contains(hosts, pattern) || hosts.Contains(host)
 }
 
 func compileRules(rules []config.Rule) []policy.Rule {

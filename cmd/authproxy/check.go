@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 )
@@ -18,7 +17,7 @@ func check(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	a, err := build(cfg, slog.New(slog.DiscardHandler), env.environ)
+	a, err := build(cfg, nil, env.environ)
 	if err != nil {
 		return err
 	}

@@ -46,8 +46,8 @@ func demo(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())
 	}
-	log, flush := newLog(env.stderr, "info")
-	defer flush()
+	log := newLog(env.stderr, "info")
+	defer log.flush()
 	a, err := build(cfg, log, nil)
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())
@@ -140,7 +140,7 @@ public_url: http://%[1]s
 upstream: http://%[3]s
 trusted_proxies: [127.0.0.0/8, "::1"]   # so that forward-auth endpoints can be tried with curl
 providers:
-  - {id: demo, name: the demo provider, type: oidc, issuer: "%[2]s", client_id: demo, client_secret: demo-secret, scopes: [openid, email, profile, groups]}
+  - {id: demo, name: Demo provider, type: oidc, issuer: "%[2]s", client_id: demo, client_secret: demo-secret, scopes: [openid, email, profile, groups]}
 rules:
   - {name: public pages, path: /public/**, allow: anyone}
   - {name: admins only, path: /admin/**, require: {roles: [admin]}}

@@ -12,18 +12,26 @@ import (
 // flushAfter is how long a log line may wait for others to be written with.
 const flushAfter = 100 * time.Millisecond
 
-// newLog returns a logger of JSON lines to w at level, and a function that
-// writes out what is buffered and must be called last. Lines wait up to 100 ms,
-// because a system call for each would cost more than the request; a warning or
-// an error is written at once, with all that came before it.
-func newLog(w io.Writer, level string) (*slog.Logger, func()) {
+// logs are where the program logs to. Lines wait up to 100 ms, because a system
+// call for each would cost more than the request; a warning or an error is
+// written at once, with all that came before it.
+type logs struct {
+	*slog.Logger
+	lines *lineBuffer // for lines that are ready made
+}
+
+// flush writes out what is buffered; it must be called last.
+func (l *logs) flush() { l.lines.flush() }
+
+// newLog returns logs of JSON lines to w at level.
+func newLog(w io.Writer, level string) *logs {
 	var l slog.Level
 	if l.UnmarshalText([]byte(level)) != nil {
 		l = slog.LevelInfo
 	}
 	out := &lineBuffer{out: bufio.NewWriterSize(w, 64<<10), to: w}
 	handler := &flushingHandler{slog.NewJSONHandler(out, &slog.HandlerOptions{Level: l}), out}
-	return slog.New(handler), out.flush
+	return &logs{slog.New(handler), out}
 }
 
 // A lineBuffer collects lines.

@@ -32,7 +32,7 @@ func (s *safeBuffer) lines() int {
 func TestLinesWaitAtMostATenthOfASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &safeBuffer{}
-		log, _ := newLog(out, "info")
+		log := newLog(out, "info")
 		log.Info("one")
 		log.Info("two")
 		time.Sleep(flushAfter - time.Millisecond)
@@ -49,7 +49,7 @@ func TestLinesWaitAtMostATenthOfASecond(t *testing.T) {
 
 func TestAWarningIsWrittenAtOnceWithWhatCameBefore(t *testing.T) {
 	out := &safeBuffer{}
-	log, _ := newLog(out, "info")
+	log := newLog(out, "info")
 	log.Info("before")
 	log.With("a", 1).WithGroup("g").Warn("now")
 	if n := out.lines(); n != 2 {
@@ -59,11 +59,11 @@ func TestAWarningIsWrittenAtOnceWithWhatCameBefore(t *testing.T) {
 
 func TestNothingIsLostAtTheEnd(t *testing.T) {
 	out := &safeBuffer{}
-	log, flush := newLog(out, "debug")
+	log := newLog(out, "debug")
 	for range 1000 {
 		log.Debug("line", "text", strings.Repeat("x", 200))
 	}
-	flush()
+	log.flush()
 	if n := out.lines(); n != 1000 {
 		t.Errorf("%d lines, want 1000", n)
 	}
@@ -76,10 +76,10 @@ func TestNothingIsLostAtTheEnd(t *testing.T) {
 
 func TestTheLevelCounts(t *testing.T) {
 	out := &safeBuffer{}
-	log, flush := newLog(out, "warn")
+	log := newLog(out, "warn")
 	log.Info("no")
 	log.Warn("yes")
-	flush()
+	log.flush()
 	if n := out.lines(); n != 1 {
 		t.Errorf("%d lines, want 1", n)
 	}
@@ -101,13 +101,13 @@ func (f *failingWriter) Write(p []byte) (int, error) {
 
 func TestAFailedWriteDoesNotEndTheLog(t *testing.T) {
 	out := &failingWriter{failures: 2}
-	log, flush := newLog(out, "info")
+	log := newLog(out, "info")
 	log.Warn("lost")
 	for range 500 {
 		log.Info("fills the buffer, and is lost with it", "text", strings.Repeat("x", 200))
 	}
 	log.Warn("seen")
-	flush()
+	log.flush()
 	if n := out.lines(); n == 0 {
 		t.Error("nothing was written any more after a failed write")
 	}

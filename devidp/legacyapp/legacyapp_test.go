@@ -106,7 +106,7 @@ func TestPage(t *testing.T) {
 		want   []string
 		not    []string
 	}{
-		{"nobody", nil, []string{"name nobody", `action="/auth/sign-out"`, `href="/public/hello"`, `href="/admin/panel"`, `href="/"`}, []string{"not verified"}},
+		{"nobody", nil, []string{"name nobody", `href="/auth/sign-in"`, `href="/public/hello"`, `href="/admin/panel"`, `href="/"`}, []string{"not verified"}},
 		{"a name", http.Header{"X-User-Name": {"Alice"}, "X-User-Id": {"42"}}, []string{"<h1>Alice</h1>", "X-User-Id: <code>42</code>"}, nil},
 		{"an address when there is no name", http.Header{"X-User-Name": {""}, "X-User-Email": {"a@example.com"}}, []string{"<h1>a@example.com</h1>", "X-User-Id: <code>(empty)</code>"}, nil},
 		{"an id when there is nothing else", http.Header{"X-User-Id": {"42"}}, []string{"<h1>42</h1>"}, nil},

@@ -24,6 +24,7 @@ type pageData struct {
 	Nonce    string
 	Place    string // the path, without the query
 	SignOut  string // where the button posts to
+	SignIn   string // where nobody is sent to become somebody
 	Who      string // empty when no header names anybody
 	ID       string
 	Request  *received
@@ -48,6 +49,7 @@ func renderPage(w http.ResponseWriter, got *received, place, prefix string) {
 	data.Nonce = rand.Text()
 	data.Place = place
 	data.SignOut = strings.TrimSuffix(prefix, "/") + "/sign-out"
+	data.SignIn = strings.TrimSuffix(prefix, "/") + "/sign-in"
 	var body bytes.Buffer
 	if err := pages.ExecuteTemplate(&body, "page.html", data); err != nil {
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)

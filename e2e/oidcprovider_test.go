@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// startOIDCProvider starts npm's oidc-provider for an authproxy at base and
+// returns its issuer. It is a certified provider that shares no code with us.
+func startOIDCProvider(t *testing.T, base string) string {
+	t.Helper()
+	node := need(t, "node")
+	needModules(t)
+	issuer := "http://" + freeAddress(t)
+	cmd := exec.Command(node, "provider.mjs", issuer, base+"/auth/callback/corp")
+	cmd.Dir = "node"
+	var output syncBuffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait() // Node ends by the signal
+		if err != nil || t.Failed() {
+			t.Logf("oidc-provider: %v\n%s", err, output.String())
+		}
+	})
+	eventually(t, 30*time.Second, func() error {
+		res, err := http.Get(issuer + "/.well-known/openid-configuration")
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, output.String())
+		}
+		return errors.Join(res.Body.Close(), expectStatus(res, http.StatusOK))
+	})
+	return issuer
+}
+
+// modules are the packages of package-lock.json.
+type modules struct {
+	once sync.Once
+	err  error
+}
+
+// install runs npm ci if nobody has.
+func (m *modules) install(npm string) error {
+	m.once.Do(func() {
+		cmd := exec.Command(npm, "ci", "--no-audit", "--no-fund")
+		cmd.Dir = "node"
+		if out, err := cmd.CombinedOutput(); err != nil {
+			m.err = fmt.Errorf("npm ci: %w\n%s", err, out)
+		}
+	})
+	return m.err
+}
+
+func needModules(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join("node", "node_modules", "oidc-provider", "package.json")); err == nil {
+		return
+	}
+	if err := shared.modules.install(need(t, "npm")); err != nil {
+		t.Log(err)
+		missing(t, "the packages of e2e/node are not installed, and npm ci cannot install them")
+	}
+}
+
+const oidcProviderConfig = `
+listen: %[1]q
+admin: {listen: ""}
+public_url: http://%[1]s
+upstream: %[2]s
+providers:
+  - {id: corp, name: Example Corp, type: oidc, issuer: %[3]q, client_id: authproxy, client_secret: a-secret-for-tests, scopes: [openid, email, profile, groups]}
+sign_in: {allowed_domains: [example.com]}
+rules:
+  - {path: /admin/**, require: {roles: [admin]}}
+  - {require: {signed_in: true}}
+identity: {roles: {admin: {groups: [admins]}}}
+cookie: {keys_file: %[4]q}
+shutdown: {delay: 0s}
+`
+
+func TestSignInAtACertifiedProvider(t *testing.T) {
+	t.Parallel()
+	browser := openBrowser(t)
+	address := freeAddress(t)
+	base := "http://" + address
+	issuer := startOIDCProvider(t, base)
+	file := writeFile(t, "authproxy.yaml", fmt.Sprintf(oidcProviderConfig, address, startApp(t), issuer, newKeys(t)))
+	start(t, launch{args: []string{"--config", file}, base: base})
+
+	browser.open(base + "/reports?year=2026")
+	browser.signInAtOIDCProvider("alice")
+	if got, want := browser.location(), "/reports?year=2026"; got != want {
+		t.Errorf("sign-in ended at %q, want %q", got, want)
+	}
+	for name, want := range map[string]string{
+		"X-User-Email": "alice@example.com", "X-User-Name": "Alice Adams", "X-User-Groups": "admins,staff", "X-User-Roles": "admin",
+	} {
+		if got := browser.header(name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	alice, bearer := browser.header("X-User-Id"), browser.header("Authorization")
+	expectToken(t, base, bearer, alice)
+	if res := browser.open(base + "/admin/panel"); res.Status != http.StatusOK {
+		t.Errorf("/admin/panel answers alice %d, want 200", res.Status)
+	}
+
+	cookies := browser.cookies(base + "/")
+	browser.open(base + "/auth/sign-out")
+	browser.click("Sign out")
+	browser.shows("You are signed out.")
+	expectIdentity(t, base, cookies, http.StatusUnauthorized)
+	expectIdentity(t, base, http.Header{"Authorization": {bearer}}, http.StatusUnauthorized)
+
+	// The provider still knows alice: it must ask who signs in now.
+	if res := browser.click("Continue with Example Corp"); res.Status != http.StatusOK {
+		t.Fatalf("nobody can sign in after a sign-out: %d\n%s", res.Status, browser.text())
+	}
+	browser.signInAtOIDCProvider("bob")
+	if bob := browser.header("X-User-Id"); bob == alice || bob == "" {
+		t.Errorf("bob's X-User-Id = %q, want another one than alice's %q", bob, alice)
+	}
+	if res := browser.open(base + "/admin/panel"); res.Status != http.StatusForbidden {
+		t.Errorf("/admin/panel answers bob %d, want 403", res.Status)
+	}
+	browser.shows("bob@example.com")
+}
+
+func TestCancellingAtACertifiedProviderIsExplained(t *testing.T) {
+	t.Parallel()
+	browser := openBrowser(t)
+	address := freeAddress(t)
+	base := "http://" + address
+	issuer := startOIDCProvider(t, base)
+	file := writeFile(t, "authproxy.yaml", fmt.Sprintf(oidcProviderConfig, address, startApp(t), issuer, newKeys(t)))
+	start(t, launch{args: []string{"--config", file}, base: base})
+
+	browser.open(base + "/")
+	if res := browser.click("[ Cancel ]"); res.Status != http.StatusForbidden {
+		t.Errorf("the callback answers %d, want 403", res.Status)
+	}
+	browser.shows("Sign-in was cancelled")
+	browser.click("Try again")
+	browser.signInAtOIDCProvider("alice")
+	browser.shows("Alice Adams")
+}
+
+// signInAtOIDCProvider fills in oidc-provider's two forms: who, and may the
+// application know it.
+func (b *tab) signInAtOIDCProvider(login string) {
+	b.t.Helper()
+	b.fill("login", login)
+	b.fill("password", "any")
+	b.click("Sign-in")
+	// Between the forms is a page that sends itself where somebody else was
+	// signed in before.
+	b.do("wait for the second form", chromedp.WaitVisible(chromedp.Search(`//h1[.="Authorize"]`)))
+	b.click("Continue")
+}

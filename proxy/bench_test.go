@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"testing"
+)
+
+// BenchmarkCheck is one authenticated check: who is it, and may they?
+func BenchmarkCheck(b *testing.B) {
+	w := newWorld(b, setup{rules: adminsBelowAdmin()})
+	r := httptest.NewRequest("GET", "/admin/users?page=2", nil)
+	r.Host = ourHost
+	r.Header.Set("Cookie", w.signIn(alice()))
+	answer := httptest.NewRecorder()
+	b.ReportAllocs()
+	for b.Loop() {
+		x := &exchange{}
+		var err error
+		if x.target, err = readTarget(r); err != nil {
+			b.Fatal(err)
+		}
+		if x.verdict, err = w.proxy.judge(r, x.target); err != nil {
+			b.Fatal(err)
+		}
+		if err := w.proxy.identify(answer, r, x); err != nil || len(x.headers) == 0 {
+			b.Fatal(err, x.headers)
+		}
+	}
+}
+
+// BenchmarkProxy compares a signed-in request through the proxy with one through
+// httputil.ReverseProxy with the same transport.
+func BenchmarkProxy(b *testing.B) {
+	upstream := newServer(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }), false)
+	at := upstreamAt(b, upstream.URL)
+	w := newWorld(b, setup{routes: []Route{{Upstream: at}}, proxy: func(c *Config) { c.AccessLog = io.Discard }})
+	transport, base, err := NewTransport(at)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer transport.CloseIdleConnections()
+	bare := &httputil.ReverseProxy{Transport: transport, BufferPool: w.proxy.routes[0].proxy.BufferPool, Rewrite: func(pr *httputil.ProxyRequest) {
+		pr.SetURL(&url.URL{Scheme: base.Scheme, Host: base.Host})
+		pr.SetXForwarded()
+	}}
+	cookies := w.signIn(alice())
+	for name, h := range map[string]http.Handler{"authproxy": w.proxy, "bare": bare} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := httptest.NewRequest("GET", "/page?a=b", nil)
+				r.Host = ourHost
+				r.Header.Set("Cookie", cookies)
+				rec := httptest.NewRecorder()
+				if h.ServeHTTP(rec, r); rec.Code != http.StatusOK {
+					b.Fatal(rec.Code, rec.Body)
+				}
+			}
+		})
+	}
+}
