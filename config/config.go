@@ -128,6 +128,7 @@ type Provider struct {
 	Claims       ClaimPaths `yaml:"claims" types:"oauth2" doc:"Where the userinfo JSON says what, as dotted paths such as data.user.id. Where a path meets a list, it goes on in each of its entries."`
 
 	ResponseMode   string    `yaml:"response_mode" types:"oidc,google,entra,gitlab,keycloak,okta,auth0,oauth2" default:"query" enum:"query,form_post" example:"form_post" doc:"How the provider answers: in the address, or by a form that the browser posts. form_post needs an https public_url."`
+	SignOut        string    `yaml:"sign_out" types:"oidc,entra,gitlab,keycloak,okta,auth0" default:"provider" enum:"provider,local" example:"local" doc:"Whether signing out ends the provider's session too, where the provider has a page for that (public_url + prefix + /sign-out must be registered there as post-logout redirect URI), or ours only."`
 	PushedRequests string    `yaml:"pushed_requests" types:"oidc,google,entra,gitlab,keycloak,okta,auth0,oauth2" default:"auto" enum:"auto,always,never" example:"always" doc:"Push the authorization request to the provider instead of having the browser carry it (RFC 9126): where the provider announces that, always, or never."`
 	Endpoints      Endpoints `yaml:"endpoints" doc:"Addresses to use instead of what the provider announces or what is usual for its type. With the first three, an OpenID Connect provider needs no discovery."`
 }

@@ -110,7 +110,7 @@ func TestMinimalFileGetsTheDefaults(t *testing.T) {
 		Providers: []Provider{{
 			ID: "corp", Name: "corp", Type: "oidc", Issuer: "https://id.example.com", ClientID: "authproxy",
 			ClientSecret: "secret from a file", ClientSecretFile: "/run/secrets/client_secret",
-			GroupsClaim: "groups", AssertionAudience: "token_endpoint", ResponseMode: "query", PushedRequests: "auto",
+			GroupsClaim: "groups", AssertionAudience: "token_endpoint", ResponseMode: "query", SignOut: "provider", PushedRequests: "auto",
 			Claims: ClaimPaths{"id", "email", "email_verified", "name", "picture", "groups"},
 		}},
 		SignIn: SignIn{AllowedDomains: []string{"example.com"}},
@@ -202,7 +202,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 // providerDefaults is a provider of which nothing was said.
 func providerDefaults() Provider {
 	return Provider{
-		GroupsClaim: "groups", AssertionAudience: "token_endpoint", ResponseMode: "query", PushedRequests: "auto",
+		GroupsClaim: "groups", AssertionAudience: "token_endpoint", ResponseMode: "query", SignOut: "provider", PushedRequests: "auto",
 		Claims: ClaimPaths{"id", "email", "email_verified", "name", "picture", "groups"},
 	}
 }
@@ -213,7 +213,7 @@ func fullProviders() []Provider {
 	corp, partner, google, github, entra, gitea := defaults, defaults, defaults, defaults, defaults, defaults
 	corp.ID, corp.Name, corp.Type, corp.Issuer, corp.ClientID = "corp", "Example Corp", "oidc", "https://id.example.com", "authproxy"
 	corp.ClientSecret, corp.ClientAuth = "an-example-secret", "post"
-	corp.Scopes, corp.GroupsClaim, corp.ResponseMode, corp.PushedRequests = []string{"openid", "email", "groups"}, "realm_access.roles", "form_post", "always"
+	corp.Scopes, corp.GroupsClaim, corp.ResponseMode, corp.SignOut, corp.PushedRequests = []string{"openid", "email", "groups"}, "realm_access.roles", "form_post", "local", "always"
 	const internal = "https://id.internal/"
 	corp.Endpoints = Endpoints{
 		AuthorizeURL: "https://id.example.com/authorize?policy=a", TokenURL: internal + "token", JWKSURL: internal + "jwks", UserinfoURL: internal + "userinfo",

@@ -121,6 +121,7 @@ func TestSignInAtACertifiedProvider(t *testing.T) {
 	cookies := browser.cookies(base + "/")
 	browser.open(base + "/auth/sign-out")
 	browser.click("Sign out")
+	browser.click("No, stay signed in") // at the provider, whose session is its own
 	browser.shows("You are signed out.")
 	expectIdentity(t, base, cookies, http.StatusUnauthorized)
 	expectIdentity(t, base, http.Header{"Authorization": {bearer}}, http.StatusUnauthorized)
@@ -137,6 +138,30 @@ func TestSignInAtACertifiedProvider(t *testing.T) {
 		t.Errorf("/admin/panel answers bob %d, want 403", res.Status)
 	}
 	browser.shows("bob@example.com")
+}
+
+func TestSignOutAtACertifiedProvider(t *testing.T) {
+	t.Parallel()
+	browser := openBrowser(t)
+	address := freeAddress(t)
+	base := "http://" + address
+	issuer := startOIDCProvider(t, base)
+	file := writeFile(t, "authproxy.yaml", fmt.Sprintf(oidcProviderConfig, address, startApp(t), issuer, newKeys(t)))
+	start(t, launch{args: []string{"--config", file}, base: base})
+
+	browser.open(base + "/")
+	browser.signInAtOIDCProvider("alice")
+	signedIn := browser.cookies(issuer + "/")
+	browser.open(base + "/auth/sign-out?rd=/auth/sign-in")
+	browser.click("Sign out")
+	browser.click("Yes, sign me out")
+	browser.shows("You are signed out.")
+	if got := browser.cookies(issuer + "/"); got.Get("Cookie") == signedIn.Get("Cookie") {
+		t.Error("the provider's session goes on")
+	}
+	browser.click("Continue with Example Corp")
+	browser.signInAtOIDCProvider("bob")
+	browser.shows("Bob Brown")
 }
 
 func TestCancellingAtACertifiedProviderIsExplained(t *testing.T) {

@@ -58,10 +58,10 @@ type Config struct {
 	// CutGroups leaves out groups that do not fit the headers, instead of
 	// refusing the request.
 	CutGroups bool
-	// Issuers has the issuer of each configured provider, by the provider's id.
-	// A session or token of any other counts no more: the provider was removed.
-	// Nil means that all count.
-	Issuers map[string]string
+	// Knows says whether a provider is configured and issuer is its own. A
+	// session or token of any other counts no more: the provider was removed. Nil
+	// means that all count.
+	Knows func(provider, issuer string) bool
 	// Now is the clock; nil means [time.Now].
 	Now func() time.Time
 }
@@ -174,7 +174,7 @@ func (r *Resolver) Identify(req *http.Request) (*Who, error) {
 
 // knows says whether u's provider is still configured.
 func (r *Resolver) knows(u *session.User) bool {
-	return r.Issuers == nil || u.Issuer != "" && r.Issuers[u.Provider] == u.Issuer
+	return r.Knows == nil || r.Knows(u.Provider, u.Issuer)
 }
 
 // bearer returns the token of an Authorization header of the Bearer scheme (RFC

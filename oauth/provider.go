@@ -80,6 +80,9 @@ type Config struct {
 	GroupsClaim string
 	// Endpoints are addresses that count instead of what the provider announces.
 	Endpoints Endpoints
+	// SignOut is "provider", which is what empty means too, or "local", which
+	// keeps sign-out from the provider: its session goes on.
+	SignOut string
 	// ResponseMode is "query", "form_post" or empty, which means query.
 	ResponseMode string
 	// PushedRequests says when the authorization request is pushed (RFC 9126):
@@ -248,6 +251,12 @@ func (p *Provider) Name() string { return p.config.Name }
 
 // Type returns the kind of provider, such as "oidc" or "github".
 func (p *Provider) Type() string { return p.config.Type }
+
+// Issues reports whether issuer is this provider's: the people of another one
+// are not its own, whatever its id.
+func (p *Provider) Issues(issuer string) bool {
+	return issuer != "" && (issuer == p.config.Issuer || p.kind.issues(issuer))
+}
 
 // FormPost reports whether the provider's answer comes as a POST of a form
 // (OAuth 2.0 Form Post Response Mode), so that the callback must take one and

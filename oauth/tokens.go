@@ -199,7 +199,9 @@ func (p *Provider) Revoke(ctx context.Context, token string) error {
 }
 
 // push sends the authorization request q to the provider and returns what the
-// browser carries instead (RFC 9126): nothing that anybody could change.
+// browser carries instead (RFC 9126): nothing that anybody could change. A
+// provider that refuses the request itself says so here already, by a
+// [*RefusedError], where it would otherwise tell the browser.
 func (p *Provider) push(ctx context.Context, e *endpoint, q url.Values) (url.Values, error) {
 	status, body, err := p.post(ctx, e, e.metadata.PushURL, q)
 	if err != nil {
@@ -207,6 +209,11 @@ func (p *Provider) push(ctx context.Context, e *endpoint, q url.Values) (url.Val
 	}
 	var answer struct {
 		URI string `json:"request_uri"`
+	}
+	if status == http.StatusBadRequest {
+		if code := refusal(status, body).code; code != "" {
+			return nil, &RefusedError{Code: code}
+		}
 	}
 	if status >= http.StatusMultipleChoices || json.Unmarshal(body, &answer) != nil || answer.URI == "" {
 		return nil, fmt.Errorf("%w: pushed authorization request: %w", ErrUnavailable, refusal(status, body))
@@ -259,7 +266,7 @@ type SignOut struct {
 // metadata is not known yet.
 func (p *Provider) EndSessionURL(out SignOut) (string, bool) {
 	e := p.current.Load()
-	if e == nil || e.metadata.EndSessionURL == "" {
+	if e == nil || e.metadata.EndSessionURL == "" || p.config.SignOut == "local" {
 		return "", false
 	}
 	q := url.Values{"client_id": {p.config.ClientID}}

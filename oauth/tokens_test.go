@@ -393,8 +393,12 @@ func TestWhenRequestsArePushed(t *testing.T) {
 			}
 			login := oauth.NewLogin("s")
 			address, err := h.provider.AuthCodeURL(t.Context(), "s", login, oauth.Prompts{})
-			if (err == nil) != tt.ok || err != nil && !errors.Is(err, oauth.ErrUnavailable) {
+			refused, isRefused := errors.AsType[*oauth.RefusedError](err)
+			if (err == nil) != tt.ok || err != nil && !isRefused && !errors.Is(err, oauth.ErrUnavailable) {
 				t.Errorf("error = %v, want ok %v", err, tt.ok)
+			}
+			if isRefused != (tt.name == "refused") || isRefused && refused.Code != "invalid_request" {
+				t.Errorf("error = %v, want the provider's code where it refuses the request", err)
 			}
 			if err != nil {
 				h.checkSilent(t, "the error", err.Error())

@@ -20,7 +20,11 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	noStore(w)
-	answer, st, err := s.readCallback(r.URL.Query(), p)
+	q, err := callbackParameters(w, r, p)
+	if err != nil {
+		return err
+	}
+	answer, st, err := s.readCallback(q, p)
 	if err != nil {
 		s.failed(r, p, "state", err)
 		return err
@@ -35,6 +39,28 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return s.exchangeFailed(w, r, p, st, rd, err)
 	}
 	return s.start(w, r, p, id, rd)
+}
+
+// maxForm bounds a form that a provider lets the browser post, in bytes: a code
+// and a state with a return URL in it.
+const maxForm = 64 << 10
+
+// callbackParameters returns the provider's answer, from the query or, for a
+// provider that is asked for it, from a form (OAuth 2.0 Form Post Response
+// Mode).
+func callbackParameters(w http.ResponseWriter, r *http.Request, p *oauth.Provider) (url.Values, error) {
+	if r.Method != http.MethodPost {
+		return r.URL.Query(), nil
+	}
+	if !p.FormPost() {
+		w.Header().Set("Allow", "GET, HEAD")
+		return nil, &page.Error{Status: http.StatusMethodNotAllowed}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		return nil, &page.Error{Status: http.StatusBadRequest, Err: err}
+	}
+	return r.PostForm, nil
 }
 
 // readCallback reads the provider's answer and opens the state in it. Nobody is
@@ -70,7 +96,7 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 // again, once.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
 	if _, err := s.Sessions.Lookup(r); err == nil {
-		redirect(w, rd, http.StatusFound)
+		redirect(w, rd, onward(r))
 		return nil
 	}
 	if st.Attempt == 0 {
@@ -94,9 +120,7 @@ func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth
 	case errors.Is(err, oauth.ErrUnavailable):
 		s.failed(r, p, "unavailable", err)
 		return s.unavailable(p, rd, err)
-	case errors.As(err, &refused) && refused.Code == "invalid_request" && st.Prompt == "select_account" && st.Attempt == 0:
-		// Not every provider knows this prompt, and the metadata do not say.
-		// "login" is known to all (OpenID Connect Core 1.0, section 3.1.2.1).
+	case errors.As(err, &refused) && unknownPrompt(refused, st.Prompt) && st.Attempt == 0:
 		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{Prompt: "login"})
 	case errors.As(err, &refused):
 		s.failed(r, p, "refused", err)
@@ -173,7 +197,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
 	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
-	redirect(w, rd, http.StatusFound)
+	redirect(w, rd, onward(r))
 	return nil
 }
 

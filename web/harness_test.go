@@ -68,6 +68,8 @@ type settings struct {
 	hosts        []string
 	afterSignIn  string
 	rememberUser bool
+	formPost     bool
+	signOutThere bool // at the provider too
 }
 
 // A site is the sign-in in front of a small application, served over https as
@@ -112,7 +114,7 @@ func (s *site) newProvider(t testing.TB, id string, set settings) *oauth.Provide
 	callback := origin + "/auth/callback/" + id
 	idp, err := devidp.New(devidp.Config{
 		Issuer: issuer, Users: set.users, Now: s.clock.Now, RememberUser: set.rememberUser,
-		Clients: []devidp.Client{{ID: "app", Secret: "client-secret", RedirectURIs: []string{callback}}},
+		Clients: []devidp.Client{{ID: "app", Secret: "client-secret", RedirectURIs: []string{callback}, PostLogoutRedirectURIs: []string{origin + "/auth/sign-out"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +123,15 @@ func (s *site) newProvider(t testing.TB, id string, set settings) *oauth.Provide
 	server.Start()
 	t.Cleanup(server.Close)
 	s.idps[id] = idp
+	mode, signOut := "", "local"
+	if set.formPost {
+		mode = "form_post"
+	}
+	if set.signOutThere {
+		signOut = "provider"
+	}
 	p, err := oauth.New(oauth.Config{
+		ResponseMode: mode, SignOut: signOut,
 		ID: id, Name: "Provider " + id, Issuer: issuer, ClientID: "app", ClientSecret: "client-secret", RedirectURL: callback,
 		Scopes: []string{"openid", "email", "profile", "groups"}, GroupsClaim: "groups", Now: s.clock.Now,
 	})

@@ -191,7 +191,7 @@ func (s *Server) revokeSession(w http.ResponseWriter, r *http.Request) error {
 	if r.PathValue("id") != who.SessionID {
 		return onlyCurrent()
 	}
-	if err := s.endSession(w, r); err != nil {
+	if _, err := s.endSession(w, r); err != nil {
 		return err
 	}
 	noStore(w)

@@ -144,16 +144,31 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	}
 	login := oauth.NewLogin(sealed)
 	target, err := p.AuthCodeURL(r.Context(), sealed, login, ask)
+	var refused *oauth.RefusedError
+	if errors.As(err, &refused) {
+		if unknownPrompt(refused, ask.Prompt) {
+			return s.begin(w, r, p, rd, attempt, oauth.Prompts{Prompt: "login"})
+		}
+		s.failed(r, p, "refused", err)
+		return s.refused(p, rd, refused)
+	}
 	if err != nil {
 		s.metrics.signIns.WithLabelValues(p.ID(), "unavailable").Inc()
 		return s.unavailable(p, rd, err)
 	}
-	if err := s.flows.begin(w, r, flow{ID: id, Provider: p.ID(), Login: login}); err != nil {
+	if err := s.flows.begin(w, r, flow{ID: id, Provider: p.ID(), Login: login}, p.FormPost()); err != nil {
 		return err
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "begun").Inc()
-	redirect(w, target, http.StatusFound)
+	redirect(w, target, onward(r))
 	return nil
+}
+
+// unknownPrompt says whether a provider may have refused because it does not
+// know the prompt, which its metadata do not say beforehand. All know "login"
+// (OpenID Connect Core 1.0, section 3.1.2.1).
+func unknownPrompt(refused *oauth.RefusedError, prompt string) bool {
+	return refused.Code == "invalid_request" && prompt == "select_account"
 }
 
 // unavailable is the page for a provider that cannot be reached.

@@ -2,8 +2,10 @@ package web_test
 
 import (
 	"crypto/rand"
+	"html"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -566,5 +568,91 @@ func TestLogsHoldNoSecret(t *testing.T) {
 		if !strings.Contains(log, event) {
 			t.Errorf("the log has no %s", event)
 		}
+	}
+}
+
+func TestSignOutAtTheProviderComesBack(t *testing.T) {
+	b := newSite(t, func(s *settings) { s.signOutThere = true }).newBrowser(t)
+	b.mustSignIn("alice")
+	asked := b.get("/auth/sign-out?rd=/bye?x=1")
+	issuer, _, _ := strings.Cut(b.get("/auth/sign-in/one?rd=/").location(), "/authorize")
+	if policy := asked.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "form-action 'self' "+issuer) {
+		t.Errorf("Content-Security-Policy = %q, which keeps Chromium from the provider's page", policy)
+	}
+	out := b.send(http.MethodPost, "/auth/sign-out", "rd=/bye?x=1", "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin")
+	if out.StatusCode != http.StatusSeeOther || !strings.HasPrefix(out.location(), issuer+"/end-session?") || out.query("client_id") != "app" ||
+		out.query("logout_hint") != "alice@example.com" || out.query("post_logout_redirect_uri") != origin+"/auth/sign-out" {
+		t.Fatalf("sign-out = %d to %q, want the provider's page", out.StatusCode, out.location())
+	}
+	if b.user() != "" {
+		t.Error("the session waits for the provider; it must be over whatever happens there")
+	}
+	back := b.get(out.location()) // devidp sends the browser back
+	b.goesTo(b.get(back.location()), "/bye?x=1")
+}
+
+func TestTheWayBackFromTheProvidersSignOutIsSealed(t *testing.T) {
+	b := newSite(t, func(s *settings) { s.signOutThere = true }).newBrowser(t)
+	b.mustSignIn("alice")
+	begun := b.get("/auth/sign-in/one?rd=/reports")
+	for _, state := range []string{"https://evil.example/", "x", begun.query("state")} {
+		got := b.get("/auth/sign-out?state=" + url.QueryEscape(state))
+		if got.StatusCode != http.StatusOK || b.user() == "" {
+			t.Errorf("state %.20q: status %d to %q; want the page that asks", state, got.StatusCode, got.location())
+		}
+	}
+}
+
+func TestScriptsAreToldWhereToSignOutAtTheProvider(t *testing.T) {
+	b := newSite(t, func(s *settings) { s.signOutThere = true }).newBrowser(t)
+	b.mustSignIn("alice")
+	_, v := b.api(http.MethodPost, "/auth/sign-out", "")
+	if got, _ := dig(v, "url").(string); !strings.Contains(got, "/end-session?") {
+		t.Errorf("url = %q, want the provider's page", got)
+	}
+}
+
+func TestAnAnswerByFormPost(t *testing.T) {
+	b := newSite(t, func(s *settings) { s.formPost = true }).newBrowser(t)
+	begun := b.get("/auth/sign-in/one?rd=/reports&login_hint=alice")
+	if got := begun.Header.Get("Set-Cookie"); !strings.Contains(got, "SameSite=None") || !strings.Contains(got, "Secure") {
+		t.Errorf("the flow's cookie is %q, which does not go along with a POST from the provider's site", got)
+	}
+	form := formFields(t, b.get(begun.location()).body)
+	got := b.send(http.MethodPost, "/auth/callback/one", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "cross-site", "Origin", "https://id.example.com")
+	if got.StatusCode != http.StatusSeeOther || got.location() != "/reports" || b.user() == "" {
+		t.Errorf("the callback answers %d to %q, want 303 to /reports and somebody signed in", got.StatusCode, got.location())
+	}
+	again := b.send(http.MethodPost, "/auth/callback/one", form.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+	if again.StatusCode != http.StatusSeeOther || again.location() != "/reports" { // the back button
+		t.Errorf("the same answer again: %d to %q, want 303 to /reports", again.StatusCode, again.location())
+	}
+	if n := b.redemptions("one"); n != 1 {
+		t.Errorf("the code was redeemed %d times, want once", n)
+	}
+}
+
+// formFields returns the hidden fields of the form in a page.
+func formFields(t *testing.T, page string) url.Values {
+	t.Helper()
+	fields := url.Values{}
+	for _, m := range regexp.MustCompile(`<input[^>]* name="([^"]*)"[^>]* value="([^"]*)"`).FindAllStringSubmatch(page, -1) {
+		fields.Set(m[1], html.UnescapeString(m[2]))
+	}
+	if fields.Get("state") == "" || fields.Get("code") == "" {
+		t.Fatalf("no answer in the page:\n%s", page)
+	}
+	return fields
+}
+
+func TestAFormIsNoAnswerUnlessItWasAskedFor(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	back, err := url.Parse(b.begin("alice", "/reports").location())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := b.send(http.MethodPost, "/auth/callback/one", back.RawQuery, "Content-Type", "application/x-www-form-urlencoded")
+	if got.StatusCode != http.StatusMethodNotAllowed || b.user() != "" || b.redemptions("one") != 0 {
+		t.Errorf("a posted answer = %d, signed in %q; want 405 and nobody", got.StatusCode, b.user())
 	}
 }

@@ -116,15 +116,11 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 	for role, m := range id.Roles {
 		roles[role] = policy.Members{Emails: m.Emails, Domains: m.Domains, Groups: m.Groups}
 	}
-	issuers := map[string]string{}
-	for _, p := range a.config.Providers {
-		issuers[p.ID] = p.Issuer
-	}
 	in := a.config.SignIn
 	a.identity, err = identity.New(identity.Config{
 		Sessions: a.sessions, Tokens: tokens, Roles: roles,
 		Admit:   policy.Members{Emails: in.AllowedEmails, Domains: in.AllowedDomains, Groups: in.AllowedGroups},
-		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Issuers: issuers,
+		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Knows: a.knows,
 	})
 	return err
 }
@@ -277,6 +273,11 @@ func upstream(u *config.Upstream) (proxy.Upstream, error) {
 		return out, fmt.Errorf("ca_file: %s holds no PEM certificate", u.CAFile)
 	}
 	return out, nil
+}
+
+// knows says whether provider is configured and issuer is its own.
+func (a *app) knows(provider, issuer string) bool {
+	return slices.ContainsFunc(a.providers, func(p *oauth.Provider) bool { return p.ID() == provider && p.Issues(issuer) })
 }
 
 // run keeps what needs keeping until ctx ends.

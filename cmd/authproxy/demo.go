@@ -36,7 +36,7 @@ func demo(ctx context.Context, env environment) error {
 		Clients: []devidp.Client{{
 			ID: "demo", Secret: "demo-secret",
 			RedirectURIs:           []string{"http://" + address + "/auth/callback/demo"},
-			PostLogoutRedirectURIs: []string{"http://" + address + "/"},
+			PostLogoutRedirectURIs: []string{"http://" + address + "/auth/sign-out"},
 		}},
 	})
 	if err != nil {

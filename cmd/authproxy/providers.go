@@ -40,7 +40,7 @@ func providerConfig(c config.Provider) (oauth.Config, error) {
 	settings := oauth.Config{
 		ID: c.ID, Name: c.Name, Type: c.Type, Issuer: c.Issuer, BaseURL: c.BaseURL,
 		ClientID: c.ClientID, ClientSecret: c.ClientSecret, Scopes: c.Scopes, GroupsClaim: c.GroupsClaim,
-		ResponseMode: c.ResponseMode, PushedRequests: c.PushedRequests,
+		ResponseMode: c.ResponseMode, SignOut: c.SignOut, PushedRequests: c.PushedRequests,
 		HostedDomains: c.HostedDomains, Orgs: c.Orgs, Teams: c.Teams, Tenant: c.Tenant, AllowedTenants: c.AllowedTenants,
 		Auth: oauth.ClientAuth{KeyID: c.PrivateKeyID, Audience: c.AssertionAudience, Secret: c.ClientAuth},
 		Endpoints: oauth.Endpoints{

@@ -17,6 +17,7 @@ const provider = new Provider(issuer, {
     client_id: 'authproxy',
     client_secret: 'a-secret-for-tests',
     redirect_uris: [redirectURI],
+    post_logout_redirect_uris: [new URL('/auth/sign-out', redirectURI).href],
     response_types: ['code'],
     grant_types: ['authorization_code'],
     token_endpoint_auth_method: 'client_secret_basic',
