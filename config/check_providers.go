@@ -287,6 +287,9 @@ func admitsTheWorld(p Provider) (remedy string, world bool) {
 		return ", or the provider's allowed_tenants", personal || several && len(p.AllowedTenants) == 0
 	case "gitlab":
 		return "", p.Issuer == "" || worldIssuers.MatchString(p.Issuer)
+	case "oauth2": // its issuer can be anything
+		u, err := url.Parse(p.AuthorizeURL)
+		return "", worldIssuers.MatchString(p.Issuer) || err == nil && worldIssuers.MatchString("https://"+u.Host)
 	}
 	return "", worldIssuers.MatchString(p.Issuer)
 }
