@@ -109,7 +109,7 @@ func (l *loader) checkIssuer(path string, p Provider) {
 	if p.Issuer == "" && !known {
 		l.fail(path+".issuer", "is required", "add the provider's issuer address, such as "+example)
 	}
-	for name, address := range map[string]string{".issuer": p.Issuer, ".base_url": p.BaseURL} {
+	for name, address := range map[string]string{".issuer": p.Issuer, ".base_url": p.BaseURL} { // no type has both
 		if address == "" {
 			continue
 		}
@@ -140,11 +140,11 @@ func addressFlaw(address, example string) *flaw {
 
 // checkAddresses judges the addresses of endpoints.
 func (l *loader) checkAddresses(path string, p Provider) {
-	for name, address := range map[string]string{"authorize_url": p.AuthorizeURL, "token_url": p.TokenURL, "userinfo_url": p.UserinfoURL} {
-		if address == "" && p.Type == "oauth2" {
-			l.fail(path+"."+name, "is required", "add it; the provider's documentation has it")
+	for _, setting := range []struct{ name, address string }{{".authorize_url", p.AuthorizeURL}, {".token_url", p.TokenURL}, {".userinfo_url", p.UserinfoURL}} {
+		if setting.address == "" && p.Type == "oauth2" {
+			l.fail(path+setting.name, "is required", "add it; the provider's documentation has it")
 		}
-		l.checkAddress(path+"."+name, address)
+		l.checkAddress(path+setting.name, setting.address)
 	}
 	endpoints := l.root.child("providers").elem.child("endpoints")
 	values := reflect.ValueOf(p.Endpoints)
@@ -179,9 +179,9 @@ func (l *loader) checkClientAuth(path string, p Provider) {
 	case p.ClientKeyFile != "" && p.ClientCertFile == "":
 		l.fail(path+".client_cert_file", "is missing beside client_key_file", "set both, or neither")
 	}
-	for name, needs := range map[string]bool{"private_key_id": p.PrivateKeyFile != "", "assertion_audience": p.PrivateKeyFile != ""} {
-		if l.isSet(path+"."+name) && !needs {
-			l.fail(path+"."+name, "has no effect without private_key_file", "set private_key_file, or remove it")
+	for _, name := range []string{".private_key_id", ".assertion_audience"} {
+		if l.isSet(path+name) && p.PrivateKeyFile == "" {
+			l.fail(path+name, "has no effect without private_key_file", "set private_key_file, or remove it")
 		}
 	}
 	if p.ClientAuth != "" && !secret {
@@ -287,6 +287,9 @@ func admitsTheWorld(p Provider) (remedy string, world bool) {
 		return ", or the provider's allowed_tenants", personal || several && len(p.AllowedTenants) == 0
 	case "gitlab":
 		return "", p.Issuer == "" || worldIssuers.MatchString(p.Issuer)
+	case "oauth2": // its issuer can be anything
+		u, err := url.Parse(p.AuthorizeURL)
+		return "", worldIssuers.MatchString(p.Issuer) || err == nil && worldIssuers.MatchString("https://"+u.Host)
 	}
 	return "", worldIssuers.MatchString(p.Issuer)
 }

@@ -151,6 +151,8 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"personal Microsoft accounts by number", with("providers: [{id: e, type: entra, tenant: 9188040D-6c67-4c5b-b112-36a304b66dad, client_id: a}]"), "sign_in: provider e gives"},
 		{"gitlab.com", with("providers: [{id: l, type: gitlab, client_id: a}]"), "sign_in: provider l gives"},
 		{"google as any provider", with("providers: [{id: o, type: oidc, issuer: \"https://accounts.google.com\", client_id: a}]"), "sign_in: provider o gives"},
+		{"github.com as any OAuth 2.0 provider", with("providers: [{id: o, type: oauth2, issuer: \"https://x\", client_id: a, authorize_url: \"https://github.com/login/oauth/authorize\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\"}]"), "sign_in: provider o gives"},
+		{"github.com by its issuer", with("providers: [{id: o, type: oauth2, issuer: \"https://github.com\", client_id: a, authorize_url: \"https://x/a\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\"}]"), "sign_in: provider o gives"},
 		{"a restricted provider beside an open one", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example]}, {id: h, type: github, client_id: a}]"), "sign_in: provider h gives"},
 
 		{"an org for another type", provider("orgs: [acme]"), "providers.corp.orgs: has no effect with type oidc; remove it; it belongs to github"},

@@ -42,7 +42,7 @@ func (p *Provider) setEntra() error {
 	case tenant == "common" || tenant == "organizations":
 		o.issuer, o.severalIssuers = base+"/"+tenantPlace+"/v2.0", true
 	case !tenantID.MatchString(tenant):
-		return fmt.Errorf("the tenant is neither an id nor common, organizations or consumers")
+		return errors.New("the tenant is neither an id nor common, organizations or consumers")
 	case len(c.AllowedTenants) > 0:
 		return errors.New("allowed tenants have no use with a single tenant")
 	}

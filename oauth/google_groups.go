@@ -350,8 +350,7 @@ func (g *googleGroups) accessToken(ctx context.Context) (string, error) {
 	}
 	_, err = callJSON(client, req, &answer)
 	if refused, ok := errors.AsType[*statusError](err); ok {
-		return "", fmt.Errorf("%w: no token for the service account, status %d; is it allowed to act for %q with the scope %s (domain-wide delegation)?",
-			ErrUnavailable, refused.status, g.config.AdminEmail, g.scope())
+		return "", fmt.Errorf("%w: no token for the service account, status %d; %s", ErrUnavailable, refused.status, g.tokenRemedy())
 	}
 	if err != nil {
 		return "", fmt.Errorf("token of the service account: %w", err)
@@ -361,6 +360,17 @@ func (g *googleGroups) accessToken(ctx context.Context) (string, error) {
 	}
 	g.token, g.expires = answer.Access, now.Add(time.Duration(answer.Expires)*time.Second)
 	return g.token, nil
+}
+
+// tokenRemedy says what may be missing where there is no token.
+func (g *googleGroups) tokenRemedy() string {
+	switch {
+	case g.account == nil:
+		return "does this machine or workload have a service account?"
+	case g.config.AdminEmail == "":
+		return "is the key of the service account still valid?"
+	}
+	return fmt.Sprintf("is it allowed to act for %q with the scope %s (domain-wide delegation)?", g.config.AdminEmail, g.scope())
 }
 
 // tokenRequest asks the metadata server, or Google with an assertion of the

@@ -390,6 +390,16 @@ func TestGroupsThatCannotBeReadAreNotNone(t *testing.T) {
 	}
 }
 
+func TestAMachineWithoutAnIdentityIsExplained(t *testing.T) {
+	l := newDirectory(t, nil)
+	l.on(metadataPath, refuse(http.StatusNotFound))
+	h := withGroups(t, l, oauth.GoogleGroups{API: "cloud_identity"})
+	_, err := h.signIn(t, h.provider)
+	if !errors.Is(err, oauth.ErrUnavailable) || !strings.Contains(err.Error(), "status 404; does this machine or workload have a service account?") {
+		t.Errorf("error = %v, want %v that says what is missing", err, oauth.ErrUnavailable)
+	}
+}
+
 func TestRefreshReadsTheGroupsAgain(t *testing.T) {
 	groups := map[string][]string{aliceSubject: {"a@example.com"}}
 	l := newDirectory(t, groups)

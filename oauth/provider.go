@@ -6,6 +6,8 @@
 // metadata fresh in the background. A sign-in is two calls: with a [Login],
 // [Provider.AuthCodeURL] says where to send the browser, and
 // [Provider.Exchange] turns what the browser brings back into an [Identity].
+// Later [Provider.Refresh] gets new tokens for it; [Provider.Revoke] and
+// [Provider.EndSessionURL] end it at the provider.
 //
 //	browser            authproxy                         provider
 //	   │  sign-in          │                                │

@@ -195,6 +195,17 @@ func TestWhatARefreshTells(t *testing.T) {
 	}
 }
 
+func TestARefreshThatTellsNothingKeepsTheGroups(t *testing.T) {
+	h := newHarness(t)
+	h.editJSON(t, discoveryDoc, set("userinfo_endpoint", nil))
+	was := h.offline(t)
+	h.faults(t, devidp.Faults{OmitIDToken: true})
+	got, err := h.refresh(t.Context(), t, was)
+	if err != nil || !slices.Equal(got.Groups, []string{"admins", "staff"}) {
+		t.Errorf("identity = %+v, %v, want the groups of before", got, err)
+	}
+}
+
 // Keys that cannot be fetched say nothing about the session, but an ID token
 // that was not checked must not be kept.
 func TestARefreshWithoutKeysKeepsTheOldIDToken(t *testing.T) {

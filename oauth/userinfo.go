@@ -110,7 +110,7 @@ func subject(values []any) (string, error) {
 				return v, nil
 			}
 		case json.Number:
-			if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil && strconv.FormatInt(n, 10) == v.String() && n != 0 {
+			if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil && n != 0 {
 				return v.String(), nil
 			}
 		}
