@@ -120,6 +120,13 @@ func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth
 	case errors.Is(err, oauth.ErrUnavailable):
 		s.failed(r, p, "unavailable", err)
 		return s.unavailable(p, rd, err)
+	case errors.Is(err, oauth.ErrNotAllowed):
+		s.failed(r, p, "not_admitted", err)
+		return &page.Error{
+			Status: http.StatusForbidden, Code: "not_admitted", Title: "This account has no access", Err: err,
+			Message:       "You signed in at " + p.Name() + ", but this account does not belong to those who may use the application.",
+			SwitchAccount: s.switchAccount(rd),
+		}
 	case errors.As(err, &refused) && unknownPrompt(refused, st.Prompt) && st.Attempt == 0:
 		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{Prompt: "login"})
 	case errors.As(err, &refused):

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -102,12 +101,14 @@ func program(t *testing.T, file string) http.Handler {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	a, err := build(cfg, slog.New(slog.NewJSONHandler(&log, nil)), nil)
+	to := newLog(&log, "debug")
+	a, err := build(cfg, to, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		a.close()
+		to.flush()
 		if strings.Contains(log.String(), "gho_a-token") || strings.Contains(log.String(), "a-code") {
 			t.Errorf("the log holds a secret: %s", log.String())
 		}
