@@ -61,6 +61,7 @@ type Config struct {
 	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
 	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
 	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
+	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
 	Log            Log            `yaml:"log" doc:"What is written to the log."`
 	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
 	Server         Server         `yaml:"server" doc:"Limits of the public listener."`
@@ -194,6 +195,11 @@ type JWT struct {
 type Redirects struct {
 	AfterSignIn  string `yaml:"after_sign_in" default:"/" example:"/home" doc:"Where a sign-in without a return address ends: a path, or an address of one of our hosts."`
 	AfterSignOut string `yaml:"after_sign_out" default:"/" example:"/bye" doc:"Where a sign-out without a return address ends: a path, or an address of one of our hosts."`
+}
+
+// WebSocket is how connections are treated that speak WebSocket.
+type WebSocket struct {
+	MaxLifetime time.Duration `yaml:"max_lifetime" default:"0" example:"1h" doc:"Close a WebSocket connection after this long, with 1001 (going away). 0 means when the session ends, which closes it in any case, with 1008."`
 }
 
 // Log says what is logged.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -23,6 +24,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // A setup is what the pieces around one authproxy are called.
@@ -254,6 +257,45 @@ func TestSIGTERMLetsARequestUnderWayEnd(t *testing.T) {
 		t.Errorf("the request under way got %q, %v, want its whole answer", got.text, got.err)
 	}
 	p.expectExit()
+}
+
+// TestWebSocketsAreToldToGo, and with which close code.
+func TestWebSocketsAreToldToGo(t *testing.T) {
+	t.Parallel()
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return // the client sees it
+		}
+		conn.Read(context.Background()) // until the connection ends
+		conn.CloseNow()
+	}))
+	t.Cleanup(app.Close)
+	for _, tt := range []struct {
+		name, settings string
+		happen         func(*process)
+	}{
+		{"at SIGTERM", "", (*process).terminate},
+		{"after websocket.max_lifetime", "websocket: {max_lifetime: 1s}", func(*process) {}},
+	} {
+		s := newSetup(t)
+		s.upstream = app.URL
+		p := start(t, s.launch(s.file(t, "rules: [{path: /**, allow: anyone}]\nshutdown: {delay: 0s, timeout: 30s}\n"+tt.settings)))
+		conn, _, err := websocket.Dial(t.Context(), s.base+"/ws", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.happen(p)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if _, _, err := conn.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+			t.Errorf("%s: the WebSocket ended with %v, want the close code 1001", tt.name, err)
+		}
+		conn.CloseNow()
+		if tt.settings == "" {
+			p.expectExit()
+		}
+	}
 }
 
 func TestAClientThatSendsItsHeadersSlowlyIsCutOff(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -103,8 +104,8 @@ func (a *app) server(h http.Handler) *http.Server {
 }
 
 // stop ends the servers: first the load balancer must see that this replica is
-// not ready any more, then requests under way are let finish. A second signal
-// ends the program at once.
+// not ready any more, then requests under way are let finish and WebSockets are
+// told to come back elsewhere. A second signal ends the program at once.
 func (a *app) stop(servers []*http.Server, status *status) error {
 	status.draining.Store(true)
 	a.log.Info("stopping", "delay", a.config.Shutdown.Delay.String(), "timeout", a.config.Shutdown.Timeout.String())
@@ -112,12 +113,15 @@ func (a *app) stop(servers []*http.Server, status *status) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.config.Shutdown.Timeout)
 	defer cancel()
 	var problems []error
+	var upgraded sync.WaitGroup
+	upgraded.Go(func() { a.proxy.CloseUpgraded(ctx) })
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
 			a.log.Warn("requests were cut off", "err", err)
 			problems = append(problems, s.Close())
 		}
 	}
+	upgraded.Wait()
 	a.log.Info("stopped")
 	return errors.Join(problems...)
 }
