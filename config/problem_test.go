@@ -199,6 +199,9 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"a host that only ends alike", with("hosts: [evilexample.com]\ncookie: {domain: example.com}"), "hosts[0]: \"evilexample.com\" does not get the session"},
 		{"all hosts below ours", with(`hosts: ["*.app.example.com"]`), "hosts[0]: \"*.app.example.com\" does not get the session of app.example.com without a shared cookie.domain; set cookie.domain: app.example.com"},
 		{"a host with a scheme", with(`hosts: ["https://app.example.com"]`), `hosts[0]: "https://app.example.com" is not a host`},
+		{"an origin with a path", with(`websocket: {allowed_origins: ["https://a.example/b"]}`), `websocket.allowed_origins[0]: "https://a.example/b" is not an origin; write a scheme and a host`},
+		{"an origin without a scheme", with(`websocket: {allowed_origins: ["*", a.example]}`), `websocket.allowed_origins[1]: "a.example" is not an origin`},
+		{"an origin with a pattern", with(`websocket: {allowed_origins: ["https://*.a.example"]}`), `websocket.allowed_origins[0]: "https://*.a.example" is not an origin`},
 		{"all hosts", with(`hosts: ["*"]`), `hosts[0]: "*" is not a host`},
 		{"a host with a large port", with(`hosts: ["app.example.com:99999"]`), "is not a host"},
 

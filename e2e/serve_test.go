@@ -263,7 +263,7 @@ func TestSIGTERMLetsARequestUnderWayEnd(t *testing.T) {
 func TestWebSocketsAreToldToGo(t *testing.T) {
 	t.Parallel()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := websocket.Accept(w, r, nil)
+		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 		if err != nil {
 			return // the client sees it
 		}
@@ -272,16 +272,17 @@ func TestWebSocketsAreToldToGo(t *testing.T) {
 	}))
 	t.Cleanup(app.Close)
 	for _, tt := range []struct {
-		name, settings string
-		happen         func(*process)
+		name, origin, settings string
+		happen                 func(*process)
 	}{
-		{"at SIGTERM", "", (*process).terminate},
-		{"after websocket.max_lifetime", "websocket: {max_lifetime: 1s}", func(*process) {}},
+		{"at SIGTERM", "http://ours", "", (*process).terminate},
+		{"after websocket.max_lifetime", "https://partner.example.net", "websocket: {max_lifetime: 1s, allowed_origins: [\"https://partner.example.net\"]}", func(*process) {}},
 	} {
 		s := newSetup(t)
 		s.upstream = app.URL
+		tt.origin = strings.Replace(tt.origin, "http://ours", s.base, 1)
 		p := start(t, s.launch(s.file(t, "rules: [{path: /**, allow: anyone}]\nshutdown: {delay: 0s, timeout: 30s}\n"+tt.settings)))
-		conn, _, err := websocket.Dial(t.Context(), s.base+"/ws", nil)
+		conn, _, err := websocket.Dial(t.Context(), s.base+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {tt.origin}}})
 		if err != nil {
 			t.Fatal(err)
 		}

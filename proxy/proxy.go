@@ -68,6 +68,9 @@ type Config struct {
 	// MaxUpgraded is how long an upgraded connection may live; 0 means as long
 	// as the session that it was opened with.
 	MaxUpgraded time.Duration
+	// AllowedOrigins are origins whose pages may open WebSockets here, besides
+	// those of Hosts, as browsers serialize them; "*" stands for all.
+	AllowedOrigins []string
 
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string

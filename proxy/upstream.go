@@ -166,7 +166,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 // server may (RFC 9110, section 7.8). After "101 Switching Protocols" bytes pass
 // unseen, and those of "Upgrade: h2c" would be requests with forged headers.
 func keepWebSocketOnly(h http.Header) {
-	if !strings.EqualFold(h.Get("Upgrade"), "websocket") {
+	if !isWebSocket(h) {
 		delete(h, "Upgrade")
 		delete(h, "Connection")
 		delete(h, "Http2-Settings")
