@@ -239,10 +239,12 @@ func upstreamFlaw(u *url.URL) *flaw {
 			return newFlaw("does not name a socket", "write unix:// and the absolute path, such as unix:///run/app.sock")
 		}
 		return nil
-	case u.Scheme != "http" && u.Scheme != "https":
-		return newFlaw("has a scheme that is not supported", "use http://, https:// or unix://, such as "+example)
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c":
+		return newFlaw("has a scheme that is not supported", "use http://, https://, h2c:// or unix://, such as "+example)
 	case u.Path != "" && u.Path != "/":
 		return newFlaw("has a path", "remove it; requests keep the path that they came with")
+	case u.Scheme == "h2c":
+		return webFlaw(&url.URL{Scheme: "http", User: u.User, Host: u.Host, RawQuery: u.RawQuery, ForceQuery: u.ForceQuery, Fragment: u.Fragment}, example)
 	}
 	return webFlaw(u, example)
 }

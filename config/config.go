@@ -81,7 +81,7 @@ type Admin struct {
 
 // Upstream is an application behind authproxy.
 type Upstream struct {
-	URL      *url.URL `yaml:"url" example:"http://127.0.0.1:8080" doc:"The address of the application: http://host:port, https://host:port or unix:///path/of/socket."`
+	URL      *url.URL `yaml:"url" example:"http://127.0.0.1:8080" doc:"The address of the application: http://host:port, https://host:port, h2c://host:port (HTTP/2 without TLS, as gRPC servers speak it; no WebSockets) or unix:///path/of/socket."`
 	PassHost bool     `yaml:"pass_host" default:"true" example:"false" doc:"Send the browser's Host header on. When false, the upstream sees its own host."`
 	CAFile   string   `yaml:"ca_file" example:"/etc/authproxy/upstream-ca.crt" doc:"Certificates in PEM that an https upstream is checked against, instead of the system's."`
 }

@@ -98,7 +98,7 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"prefix of the root", with("prefix: /"), "is not a plain path"},
 		{"prefix with dots", with("prefix: /a/../b"), "is not a plain path"},
 
-		{"upstream of another scheme", with("upstream: h2c://a"), "upstream.url: has a scheme that is not supported; use http://, https:// or unix://"},
+		{"upstream of another scheme", with("upstream: ftp://a"), "upstream.url: has a scheme that is not supported; use http://, https://, h2c:// or unix://"},
 		{"upstream with a path", with("upstream: http://a/b"), "c.yaml:1:11: upstream.url: has a path"},
 		{"upstream with a query", with("upstream: http://a?b"), "upstream.url: holds a query"},
 		{"upstream with a password", with("upstream: http://a:" + secret + "@b"), "upstream.url: holds a user name"},

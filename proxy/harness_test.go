@@ -160,12 +160,16 @@ func (w *world) must(err error) {
 	}
 }
 
-// newServer starts h on loopback, on HTTP/2 only with TLS.
+// newServer starts h on loopback: with TLS on HTTP/2, without it on both, too.
 func newServer(t testing.TB, h http.Handler, http2 bool) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	s.EnableHTTP2 = http2
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetHTTP2(http2)
+	s.Config.Protocols.SetUnencryptedHTTP2(!http2)
 	if http2 {
 		s.StartTLS()
 	} else {

@@ -196,7 +196,11 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
 	defer cancel(nil)
-	x.cancel = cancel
+	x.cancel = func(cause error) {
+		cancel(cause)
+		// An HTTP/2 transport that waits for more of the request notices no cancel.
+		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // without one the cancel must do
+	}
 	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn) }
 	p.open.add(x)
 	x.route.proxy.ServeHTTP(w, r.WithContext(ctx))
@@ -254,6 +258,10 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Add("Vary", "Cookie")
 		http.Redirect(w, r, signIn.location, http.StatusFound)
+		return
+	}
+	if isGRPC(r.Header) {
+		p.answerGRPC(w, r, page.AsError(err))
 		return
 	}
 	p.Pages.Error(w, r, err)

@@ -97,8 +97,14 @@ func listen(cfg *config.Config) (net.Listener, error) {
 // take as long as they take.
 func (a *app) server(h http.Handler) *http.Server {
 	s := a.config.Server
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	// Behind a balancer that ends TLS, gRPC comes in without it. This is for
+	// clients that know (RFC 9113, section 3.3); nobody is upgraded to it.
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
+		Handler: h, Protocols: protocols, ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelInfo),
 	}
 }
