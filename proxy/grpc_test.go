@@ -264,3 +264,15 @@ func TestRequestTrailersAreForGRPC(t *testing.T) {
 		}
 	}
 }
+
+// TestARefusedCallIsAnsweredInHeadersAlone, and nothing else is.
+func TestARefusedCallIsAnsweredInHeadersAlone(t *testing.T) {
+	w := newWorld(t, setup{})
+	got := w.do(ask{method: "POST", header: http.Header{"Content-Type": {"application/grpc+proto"}}})
+	if got.StatusCode != 200 || got.Header.Get("Grpc-Status") != "16" || got.Header.Get("Content-Type") != "application/grpc+proto" || got.body != "" {
+		t.Errorf("got %d %v %q, want 200 with the status 16 in the headers alone", got.StatusCode, got.Header, got.body)
+	}
+	if got := w.do(ask{method: "POST", header: http.Header{"Content-Type": {"application/json"}}}); got.StatusCode != 401 || got.Header.Get("Grpc-Status") != "" {
+		t.Errorf("JSON: got %d %v, want 401 and no status of gRPC", got.StatusCode, got.Header)
+	}
+}
