@@ -39,6 +39,7 @@ func (l *loader) check() {
 	l.checkIdentity()
 	l.checkJWT()
 	l.checkRedirects()
+	l.checkOrigins()
 	l.checkLimits()
 }
 
@@ -150,11 +151,34 @@ func (l *loader) checkPublicURL() {
 		l.fail("public_url", flaw.message, flaw.remedy)
 		return
 	}
+	l.cfg.PublicURL = asOrigin(u)
+}
+
+// asOrigin returns the origin of u in the form in which browsers send it.
+func asOrigin(u *url.URL) *url.URL {
 	host := strings.ToLower(u.Host)
 	if u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
 		host = strings.TrimSuffix(host, ":"+u.Port())
 	}
-	l.cfg.PublicURL = &url.URL{Scheme: u.Scheme, Host: strings.TrimSuffix(host, ":")}
+	return &url.URL{Scheme: u.Scheme, Host: strings.TrimSuffix(host, ":")}
+}
+
+// checkOrigins judges websocket.allowed_origins and brings them into the form in
+// which browsers send them. Some applications bring a browser, and a scheme of
+// their own, along.
+func (l *loader) checkOrigins() {
+	for i, origin := range l.cfg.WebSocket.AllowedOrigins {
+		u, err := url.Parse(origin)
+		switch {
+		case origin == "*":
+			continue
+		case err != nil, u.Scheme == "", !validHost(u.Hostname()), u.Port() != "" && !validPort(u.Port()),
+			u.User != nil, u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
+			l.fail(fmt.Sprintf("websocket.allowed_origins[%d]", i), show(&field{}, origin)+" is not an origin", `write a scheme and a host, such as https://partner.example.net, or "*" for all`)
+			continue
+		}
+		l.cfg.WebSocket.AllowedOrigins[i] = asOrigin(u).String()
+	}
 }
 
 func newFlaw(message, remedy string) *flaw { return &flaw{message, remedy} }
@@ -214,10 +238,12 @@ func upstreamFlaw(u *url.URL) *flaw {
 			return newFlaw("does not name a socket", "write unix:// and the absolute path, such as unix:///run/app.sock")
 		}
 		return nil
-	case u.Scheme != "http" && u.Scheme != "https":
-		return newFlaw("has a scheme that is not supported", "use http://, https:// or unix://, such as "+example)
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c":
+		return newFlaw("has a scheme that is not supported", "use http://, https://, h2c:// or unix://, such as "+example)
 	case u.Path != "" && u.Path != "/":
 		return newFlaw("has a path", "remove it; requests keep the path that they came with")
+	case u.Scheme == "h2c":
+		return webFlaw(&url.URL{Scheme: "http", User: u.User, Host: u.Host, RawQuery: u.RawQuery, ForceQuery: u.ForceQuery, Fragment: u.Fragment}, example)
 	}
 	return webFlaw(u, example)
 }

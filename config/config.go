@@ -62,6 +62,7 @@ type Config struct {
 	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
 	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
 	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
+	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
 	Log            Log            `yaml:"log" doc:"What is written to the log."`
 	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
 	Server         Server         `yaml:"server" doc:"Limits of the public listener."`
@@ -81,7 +82,7 @@ type Admin struct {
 
 // Upstream is an application behind authproxy.
 type Upstream struct {
-	URL      *url.URL `yaml:"url" example:"http://127.0.0.1:8080" doc:"The address of the application: http://host:port, https://host:port or unix:///path/of/socket."`
+	URL      *url.URL `yaml:"url" example:"http://127.0.0.1:8080" doc:"The address of the application: http://host:port, https://host:port, h2c://host:port (HTTP/2 without TLS, as gRPC servers speak it; no WebSockets) or unix:///path/of/socket."`
 	PassHost bool     `yaml:"pass_host" default:"true" example:"false" doc:"Send the browser's Host header on. When false, the upstream sees its own host."`
 	CAFile   string   `yaml:"ca_file" example:"/etc/authproxy/upstream-ca.crt" doc:"Certificates in PEM that an https upstream is checked against, instead of the system's."`
 }
@@ -253,6 +254,13 @@ type JWT struct {
 type Redirects struct {
 	AfterSignIn  string `yaml:"after_sign_in" default:"/" example:"/home" doc:"Where a sign-in without a return address ends: a path, or an address of one of our hosts."`
 	AfterSignOut string `yaml:"after_sign_out" default:"/" example:"/bye" doc:"Where a sign-out without a return address ends: a path, or an address of one of our hosts."`
+}
+
+// WebSocket is how connections are treated that speak WebSocket.
+type WebSocket struct {
+	AllowedOrigins []string `yaml:"allowed_origins" example:"[\"https://partner.example.net\"]" doc:"Further sites whose pages may open WebSockets here, beside our own hosts. Browsers let any page try, with the user's cookies. \"*\" admits all: only for an application that checks Origin itself."`
+
+	MaxLifetime time.Duration `yaml:"max_lifetime" default:"0" example:"1h" doc:"Close a WebSocket connection after this long, with 1001 (going away). 0 means when the session ends, which closes it in any case, with 1008."`
 }
 
 // Log says what is logged.

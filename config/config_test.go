@@ -191,7 +191,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 			Strip: []string{"X-User-*", "Remote-User"}, GroupsOverflow: "cut",
 		},
 		JWT:       JWT{"https://issuer.example.com/", "legacy-app", 5 * time.Minute},
-		Redirects: Redirects{"/home", "https://www.example.com/bye"}, Log: Log{"warn", "denied"},
+		Redirects: Redirects{"/home", "https://www.example.com/bye"}, WebSocket: WebSocket{[]string{"https://partner.example.net"}, time.Hour}, Log: Log{"warn", "denied"},
 		Shutdown: Shutdown{time.Second, time.Minute}, Server: Server{3 * time.Second, 45 * time.Second, 16384},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
@@ -279,6 +279,8 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"jwt.ttl", "1m", "1m", "1m0s", ""},
 		{"redirects.after_sign_in", "/in", "/in", "/in", ""},
 		{"redirects.after_sign_out", "https://x.example/out", `"https://x.example/out"`, "https://x.example/out", ""},
+		{"websocket.allowed_origins", "*,https://A.example", `["*", "https://A.example"]`, "[* https://a.example]", ""},
+		{"websocket.max_lifetime", "1h", "1h", "1h0m0s", ""},
 		{"log.level", "debug", "debug", "debug", ""},
 		{"log.requests", "none", "none", "none", ""},
 		{"shutdown.delay", "0s", "0s", "0s", ""},

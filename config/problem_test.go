@@ -103,7 +103,7 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"prefix of the root", with("prefix: /"), "is not a plain path"},
 		{"prefix with dots", with("prefix: /a/../b"), "is not a plain path"},
 
-		{"upstream of another scheme", with("upstream: h2c://a"), "upstream.url: has a scheme that is not supported; use http://, https:// or unix://"},
+		{"upstream of another scheme", with("upstream: ftp://a"), "upstream.url: has a scheme that is not supported; use http://, https://, h2c:// or unix://"},
 		{"upstream with a path", with("upstream: http://a/b"), "c.yaml:1:11: upstream.url: has a path"},
 		{"upstream with a query", with("upstream: http://a?b"), "upstream.url: holds a query"},
 		{"upstream with a password", with("upstream: http://a:" + secret + "@b"), "upstream.url: holds a user name"},
@@ -254,6 +254,9 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"a host that only ends alike", with("hosts: [evilexample.com]\ncookie: {domain: example.com}"), "hosts[0]: \"evilexample.com\" does not get the session"},
 		{"all hosts below ours", with(`hosts: ["*.app.example.com"]`), "hosts[0]: \"*.app.example.com\" does not get the session of app.example.com without a shared cookie.domain; set cookie.domain: app.example.com"},
 		{"a host with a scheme", with(`hosts: ["https://app.example.com"]`), `hosts[0]: "https://app.example.com" is not a host`},
+		{"an origin with a path", with(`websocket: {allowed_origins: ["https://a.example/b"]}`), `websocket.allowed_origins[0]: "https://a.example/b" is not an origin; write a scheme and a host`},
+		{"an origin without a scheme", with(`websocket: {allowed_origins: ["*", a.example]}`), `websocket.allowed_origins[1]: "a.example" is not an origin`},
+		{"an origin with a pattern", with(`websocket: {allowed_origins: ["https://*.a.example"]}`), `websocket.allowed_origins[0]: "https://*.a.example" is not an origin`},
 		{"all hosts", with(`hosts: ["*"]`), `hosts[0]: "*" is not a host`},
 		{"a host with a large port", with(`hosts: ["app.example.com:99999"]`), "is not a host"},
 

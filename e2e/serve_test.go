@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -23,6 +24,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // A setup is what the pieces around one authproxy are called.
@@ -254,6 +257,46 @@ func TestSIGTERMLetsARequestUnderWayEnd(t *testing.T) {
 		t.Errorf("the request under way got %q, %v, want its whole answer", got.text, got.err)
 	}
 	p.expectExit()
+}
+
+// TestWebSocketsAreToldToGo, and with which close code.
+func TestWebSocketsAreToldToGo(t *testing.T) {
+	t.Parallel()
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+		if err != nil {
+			return // the client sees it
+		}
+		conn.Read(context.Background()) // until the connection ends
+		conn.CloseNow()
+	}))
+	t.Cleanup(app.Close)
+	for _, tt := range []struct {
+		name, origin, settings string
+		happen                 func(*process)
+	}{
+		{"at SIGTERM", "http://ours", "", (*process).terminate},
+		{"after websocket.max_lifetime", "https://partner.example.net", "websocket: {max_lifetime: 1s, allowed_origins: [\"https://partner.example.net\"]}", func(*process) {}},
+	} {
+		s := newSetup(t)
+		s.upstream = app.URL
+		tt.origin = strings.Replace(tt.origin, "http://ours", s.base, 1)
+		p := start(t, s.launch(s.file(t, "rules: [{path: /**, allow: anyone}]\nshutdown: {delay: 0s, timeout: 30s}\n"+tt.settings)))
+		conn, _, err := websocket.Dial(t.Context(), s.base+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {tt.origin}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.happen(p)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if _, _, err := conn.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+			t.Errorf("%s: the WebSocket ended with %v, want the close code 1001", tt.name, err)
+		}
+		conn.CloseNow()
+		if tt.settings == "" {
+			p.expectExit()
+		}
+	}
 }
 
 func TestAClientThatSendsItsHeadersSlowlyIsCutOff(t *testing.T) {

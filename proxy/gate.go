@@ -27,6 +27,11 @@ func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
 		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
 			Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
 	}
+	if isWebSocket(r.Header) && !p.mayOpenWebSocket(r.Header["Origin"]) {
+		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "cross_site",
+			Message: "A page of another site wanted to open this WebSocket, so it was not opened.",
+			Hint:    "For the operator: websocket.allowed_origins names other sites that may."}
+	}
 	path, err := p.parsePath(t)
 	if err != nil {
 		return verdict{}, err

@@ -39,6 +39,7 @@ type setup struct {
 	upstream http.Handler
 	routes   []Route // nil means one, to upstream
 	identity func(*identity.Config)
+	session  func(*session.Config)
 	proxy    func(*Config)
 	http2    bool
 	level    slog.Level
@@ -111,10 +112,14 @@ func (w *world) buildIdentity(s setup) *cookie.Jar {
 	w.must(err)
 	jar, err := cookie.NewJar("authproxy_session", cookie.Options{Secure: true})
 	w.must(err)
-	w.sessions, err = session.New(session.Config{
+	sessions := session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: 7 * 24 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 30 * 24 * time.Hour,
 		Version: 1, Now: w.clock.Now,
-	})
+	}
+	if s.session != nil {
+		s.session(&sessions)
+	}
+	w.sessions, err = session.New(sessions)
 	w.must(err)
 	w.Cleanup(w.sessions.Close)
 	c := identity.Config{
@@ -155,12 +160,16 @@ func (w *world) must(err error) {
 	}
 }
 
-// newServer starts h on loopback, on HTTP/2 only with TLS.
+// newServer starts h on loopback: with TLS on HTTP/2, without it on both, too.
 func newServer(t testing.TB, h http.Handler, http2 bool) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	s.EnableHTTP2 = http2
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetHTTP2(http2)
+	s.Config.Protocols.SetUnencryptedHTTP2(!http2)
 	if http2 {
 		s.StartTLS()
 	} else {

@@ -39,6 +39,9 @@ type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	// upgrade takes over the connection of a request that was let through; nil
+	// for any other.
+	upgrade func(net.Conn) net.Conn
 }
 
 func (rec *recorder) WriteHeader(status int) {
@@ -67,7 +70,11 @@ func (rec *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if rec.status == 0 {
 		rec.status = http.StatusSwitchingProtocols
 	}
-	return http.NewResponseController(rec.ResponseWriter).Hijack()
+	conn, buffered, err := http.NewResponseController(rec.ResponseWriter).Hijack()
+	if err != nil || rec.upgrade == nil {
+		return conn, buffered, err
+	}
+	return rec.upgrade(conn), buffered, nil
 }
 
 // Unwrap lets http.ResponseController find what the server's writer can do.

@@ -16,11 +16,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,6 +65,12 @@ type Config struct {
 	// business.
 	OwnsCookie func(name string) bool
 	Pages      *page.Renderer
+	// MaxUpgraded is how long an upgraded connection may live; 0 means as long
+	// as the session that it was opened with.
+	MaxUpgraded time.Duration
+	// AllowedOrigins are origins whose pages may open WebSockets here, besides
+	// those of Hosts, as browsers serialize them; "*" stands for all.
+	AllowedOrigins []string
 
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string
@@ -89,9 +97,11 @@ type Proxy struct {
 	transports    []*http.Transport
 	lines         linePool
 	metrics       *metrics
+	open          openSet
+	stopWatch     context.CancelFunc
 }
 
-// New returns the Proxy of c.
+// New returns the Proxy of c. Close it to stop its watch over open connections.
 func New(c Config) (*Proxy, error) {
 	if len(c.Routes) == 0 {
 		return nil, errors.New("proxy: at least one route to an upstream is required")
@@ -114,11 +124,16 @@ func New(c Config) (*Proxy, error) {
 		p.namesPath = p.namesPath || !route.anyP
 		p.routes = append(p.routes, route)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	p.stopWatch = stop
+	go p.watch(ctx)
 	return p, nil
 }
 
-// Close closes the idle connections to the upstreams.
+// Close closes the idle connections to the upstreams and stops the watch over
+// open connections.
 func (p *Proxy) Close() {
+	p.stopWatch()
 	for _, t := range p.transports {
 		t.CloseIdleConnections()
 	}
@@ -132,6 +147,8 @@ type exchange struct {
 	headers       []identity.Header
 	authorization []string
 	cookies       []string // of ours, for the final answer
+	cancel        context.CancelCauseFunc
+	upgraded      atomic.Pointer[upgraded] // nil while it is plain HTTP
 }
 
 // ServeHTTP answers r, and logs and counts it.
@@ -145,6 +162,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Deferred, because an upstream that breaks off ends in a panic.
+	defer p.open.remove(x)
 	defer p.observe(r, rec, x, faceProxy, begun)
 	if err := p.serve(rec, r, x); err != nil {
 		p.answer(rec, r, err)
@@ -163,7 +181,7 @@ func (p *Proxy) isBelow(decoded string) bool {
 }
 
 // serve is the straight line from a request to the upstream's answer.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (err error) {
+func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	if x.target, err = readTarget(r); err != nil {
 		return err
 	}
@@ -176,7 +194,16 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (err 
 	if err := p.identify(w, r, x); err != nil {
 		return err
 	}
-	x.route.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
+	defer cancel(nil)
+	x.cancel = func(cause error) {
+		cancel(cause)
+		// An HTTP/2 transport that waits for more of the request notices no cancel.
+		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // without one the cancel must do
+	}
+	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn) }
+	p.open.add(x)
+	x.route.proxy.ServeHTTP(w, r.WithContext(ctx))
 	return nil
 }
 
@@ -231,6 +258,10 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Add("Vary", "Cookie")
 		http.Redirect(w, r, signIn.location, http.StatusFound)
+		return
+	}
+	if isGRPC(r.Header) {
+		p.answerGRPC(w, r, page.AsError(err))
 		return
 	}
 	p.Pages.Error(w, r, err)

@@ -22,8 +22,8 @@ import (
 
 // An Upstream is an application behind us.
 type Upstream struct {
-	// URL is its address: http, https, or unix with the socket's path. A path
-	// in an http URL is not used.
+	// URL is its address: http, https, h2c for HTTP/2 without TLS, or unix with
+	// the socket's path. A path in any other URL is not used.
 	URL *url.URL
 	// PassHost hands the browser's Host on; otherwise it is the upstream's own.
 	PassHost bool
@@ -110,6 +110,10 @@ func NewTransport(u Upstream) (*http.Transport, *url.URL, error) {
 	switch u.URL.Scheme {
 	case "http":
 		return t, &url.URL{Scheme: "http", Host: u.URL.Host}, nil
+	case "h2c":
+		t.Protocols = new(http.Protocols) // with HTTP/1 in it, that would be spoken
+		t.Protocols.SetUnencryptedHTTP2(true)
+		return t, &url.URL{Scheme: "http", Host: u.URL.Host}, nil
 	case "https":
 		t.ForceAttemptHTTP2 = true
 		t.TLSClientConfig = &tls.Config{RootCAs: u.RootCAs, MinVersion: tls.VersionTLS12}
@@ -121,7 +125,7 @@ func NewTransport(u Upstream) (*http.Transport, *url.URL, error) {
 		}
 		return t, &url.URL{Scheme: "http", Host: "localhost"}, nil
 	}
-	return nil, nil, fmt.Errorf("proxy: the upstream's scheme %q is none of http, https, unix", u.URL.Scheme)
+	return nil, nil, fmt.Errorf("proxy: the upstream's scheme %q is none of http, https, h2c, unix", u.URL.Scheme)
 }
 
 // bufferSize is the size of the buffers that bodies pass through, in bytes.
@@ -153,7 +157,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	if passHost {
 		out.Host = pr.In.Host
 	}
-	out.Trailer = nil
+	p.passTrailers(pr.In, out)
 	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
 	keepWebSocketOnly(out.Header)
@@ -166,7 +170,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 // server may (RFC 9110, section 7.8). After "101 Switching Protocols" bytes pass
 // unseen, and those of "Upgrade: h2c" would be requests with forged headers.
 func keepWebSocketOnly(h http.Header) {
-	if !strings.EqualFold(h.Get("Upgrade"), "websocket") {
+	if !isWebSocket(h) {
 		delete(h, "Upgrade")
 		delete(h, "Connection")
 		delete(h, "Http2-Settings")
@@ -212,6 +216,8 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 	e := &page.Error{Status: http.StatusBadGateway, Code: "upstream_unreachable", Err: err}
 	var timeout net.Error
 	switch {
+	case errors.Is(context.Cause(r.Context()), errSessionOver):
+		e = &page.Error{Status: http.StatusUnauthorized, Err: errSessionOver, Message: "Your session has ended. Sign in to continue."}
 	case r.Context().Err() != nil:
 		e = &page.Error{Status: 499, Code: "canceled", Err: err}
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -222,5 +228,5 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 		e.RetryURL = again
 	}
 	p.handOut(w.Header(), x)
-	p.Pages.Error(w, r, e)
+	p.answer(w, r, e)
 }

@@ -216,6 +216,19 @@ func (m *Manager) endsAt(e *entry, s *Session) time.Time {
 	return end
 }
 
+// Alive says whether s, a session that [Manager.Lookup] returned at some time,
+// lives now, as whatever happened to it since has left it: it may have slid, or
+// was ended. It is no activity. Who keeps a connection open for a session asks
+// again and again.
+func (m *Manager) Alive(s *Session) bool {
+	current := s.entry.current.Load()
+	if m.live(s.entry, current) {
+		return true
+	}
+	// The entry may have left the cache, and another one slid in its place.
+	return !m.ended.has(current.ID) && m.open(current.sealed) != nil
+}
+
 // Touch counts r as activity of s, a session that [Manager.Lookup] returned for
 // it: it slides the session if that is due, and writes a renewed cookie to w if
 // the browser does not have it yet. It returns the session as it is now, or

@@ -427,6 +427,57 @@ func TestWhatIsSealedOpensAgain(t *testing.T) {
 	}
 }
 
+// TestAliveFollowsTheSession that somebody found a while ago.
+func TestAliveFollowsTheSession(t *testing.T) {
+	found := func(edit func(*Config)) (*browser, *Session) {
+		b := newBrowser(t, edit)
+		b.signIn()
+		s, err := b.m.Lookup(b.request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, s
+	}
+	idle := func(c *Config) { c.IdleTimeout = hour }
+	for _, tt := range []struct {
+		name   string
+		edit   func(*Config)
+		happen func(*browser)
+		want   bool
+	}{
+		{"nothing happened", nil, func(*browser) {}, true},
+		{"its window is over", nil, func(b *browser) { b.now = b.now.Add(7 * day) }, false},
+		{"it slid", nil, func(b *browser) {
+			b.now = b.now.Add(6 * day)
+			b.visit()
+			b.now = b.now.Add(6 * day)
+		}, true},
+		{"it slid after it left the cache", nil, func(b *browser) {
+			b.m.cache.InvalidateAll()
+			b.now = b.now.Add(6 * day)
+			b.visit()
+			b.now = b.now.Add(6 * day)
+		}, true},
+		{"it was signed out", nil, func(b *browser) { b.m.End(httptest.NewRecorder(), b.request()) }, false},
+		{"it was signed out after it left the cache", nil, func(b *browser) {
+			b.m.cache.InvalidateAll()
+			b.m.End(httptest.NewRecorder(), b.request())
+		}, false},
+		{"it was idle for too long", idle, func(b *browser) { b.now = b.now.Add(hour) }, false},
+		{"it was used in time", idle, func(b *browser) {
+			b.now = b.now.Add(hour - time.Minute)
+			b.visit()
+			b.now = b.now.Add(hour - time.Minute)
+		}, true},
+	} {
+		b, s := found(tt.edit)
+		tt.happen(b)
+		if got := b.m.Alive(s); got != tt.want {
+			t.Errorf("%s: Alive = %t, want %t", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestEndsAtIsTheEarliestClock(t *testing.T) {
 	b := newBrowser(t, func(c *Config) { c.IdleTimeout = hour })
 	s := b.signIn()

@@ -159,7 +159,8 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, Routes: routes,
 		Identity: a.identity, Sessions: a.sessions, Rules: rules, Paths: pathRules(cfg), Trusted: trusted,
 		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
-		Pages: pages, Hosts: hosts, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
+		Pages: pages, Hosts: hosts, MaxUpgraded: cfg.WebSocket.MaxLifetime,
+		AllowedOrigins: cfg.WebSocket.AllowedOrigins, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
 	})
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -106,15 +107,21 @@ func listen(cfg *config.Config) (net.Listener, error) {
 // take as long as they take.
 func (a *app) server(h http.Handler) *http.Server {
 	s := a.config.Server
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	// Behind a balancer that ends TLS, gRPC comes in without it. This is for
+	// clients that know (RFC 9113, section 3.3); nobody is upgraded to it.
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
+		Handler: h, Protocols: protocols, ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelInfo),
 	}
 }
 
 // stop ends the servers: first the load balancer must see that this replica is
-// not ready any more, then requests under way are let finish. A second signal
-// ends the program at once.
+// not ready any more, then requests under way are let finish and WebSockets are
+// told to come back elsewhere. A second signal ends the program at once.
 func (a *app) stop(servers []*http.Server, status *status) error {
 	status.draining.Store(true)
 	a.log.Info("stopping", "delay", a.config.Shutdown.Delay.String(), "timeout", a.config.Shutdown.Timeout.String())
@@ -122,12 +129,15 @@ func (a *app) stop(servers []*http.Server, status *status) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.config.Shutdown.Timeout)
 	defer cancel()
 	var problems []error
+	var upgraded sync.WaitGroup
+	upgraded.Go(func() { a.proxy.CloseUpgraded(ctx) })
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
 			a.log.Warn("requests were cut off", "err", err)
 			problems = append(problems, s.Close())
 		}
 	}
+	upgraded.Wait()
 	a.log.Info("stopped")
 	return errors.Join(problems...)
 }

@@ -1,0 +1,38 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// isWebSocket says whether a request with the headers h wants to become a
+// WebSocket.
+func isWebSocket(h http.Header) bool { return strings.EqualFold(h.Get("Upgrade"), "websocket") }
+
+// mayOpenWebSocket judges by the values of Origin who wants to open a WebSocket.
+// Browsers let any page open one to any host, with the cookies of that host, and
+// do not ask first as with CORS: what keeps a stranger's page from talking in the
+// user's name is that somebody looks at Origin, which browsers always send (RFC
+// 6455, section 10.2), and many applications do not. Who sends none is no
+// browser.
+func (p *Proxy) mayOpenWebSocket(origins []string) bool {
+	switch len(origins) {
+	case 0:
+		return true
+	case 1:
+		return p.isOurOrigin(origins[0]) || slices.Contains(p.AllowedOrigins, origins[0]) || slices.Contains(p.AllowedOrigins, "*")
+	}
+	return false
+}
+
+// isOurOrigin says whether origin, as browsers serialize it, is that of one of
+// our hosts, over the scheme of public_url.
+func (p *Proxy) isOurOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme+"://"+u.Host != origin {
+		return false
+	}
+	return u.Scheme == p.PublicURL.Scheme && p.Hosts.Contains(u.Host)
+}
