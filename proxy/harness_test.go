@@ -39,6 +39,7 @@ type setup struct {
 	upstream http.Handler
 	routes   []Route // nil means one, to upstream
 	identity func(*identity.Config)
+	session  func(*session.Config)
 	proxy    func(*Config)
 	http2    bool
 	level    slog.Level
@@ -111,10 +112,14 @@ func (w *world) buildIdentity(s setup) *cookie.Jar {
 	w.must(err)
 	jar, err := cookie.NewJar("authproxy_session", cookie.Options{Secure: true})
 	w.must(err)
-	w.sessions, err = session.New(session.Config{
+	sc := session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: 7 * 24 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 30 * 24 * time.Hour,
-		Version: 1, Now: w.clock.Now,
-	})
+		Version: 1, Now: w.clock.Now, Registerer: w.metrics,
+	}
+	if s.session != nil {
+		s.session(&sc)
+	}
+	w.sessions, err = session.New(sc)
 	w.must(err)
 	w.Cleanup(w.sessions.Close)
 	c := identity.Config{
