@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -68,6 +69,8 @@ type settings struct {
 	hosts        []string
 	afterSignIn  string
 	rememberUser bool
+	scopes       []string // besides the usual ones
+	upstreamGets string   // as Authorization; empty means a minted token
 }
 
 // A site is the sign-in in front of a small application, served over https as
@@ -80,6 +83,8 @@ type site struct {
 	tokens   *token.Issuer
 	server   *httptest.Server
 	log      *lockedBuffer
+
+	providers []*oauth.Provider
 }
 
 func newSite(t testing.TB, edit func(*settings)) *site {
@@ -98,6 +103,7 @@ func newSite(t testing.TB, edit func(*settings)) *site {
 	for _, id := range set.providers {
 		providers = append(providers, s.newProvider(t, id, set))
 	}
+	s.providers = providers
 	s.build(t, set, providers)
 	s.server = httptest.NewTLSServer(s)
 	t.Cleanup(s.server.Close)
@@ -123,7 +129,7 @@ func (s *site) newProvider(t testing.TB, id string, set settings) *oauth.Provide
 	s.idps[id] = idp
 	p, err := oauth.New(oauth.Config{
 		ID: id, Name: "Provider " + id, Issuer: issuer, ClientID: "app", ClientSecret: "client-secret", RedirectURL: callback,
-		Scopes: []string{"openid", "email", "profile", "groups"}, GroupsClaim: "groups", Now: s.clock.Now,
+		Scopes: append([]string{"openid", "email", "profile", "groups"}, set.scopes...), GroupsClaim: "groups", Now: s.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +165,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	t.Cleanup(s.sessions.Close)
 	who, err := identity.New(identity.Config{
 		Sessions: s.sessions, Tokens: s.tokens, Roles: set.roles, Admit: set.admit, Now: s.clock.Now,
-		Headers: map[string]string{"X-User-Id": "user.id", "X-User-Email": "user.email"}, Authorization: identity.AuthorizationJWT,
+		Headers: map[string]string{"X-User-Id": "user.id", "X-User-Email": "user.email"}, Authorization: cmp.Or(set.upstreamGets, identity.AuthorizationJWT),
 	})
 	must(err)
 	t.Cleanup(who.Close)
