@@ -250,6 +250,11 @@ func TestOldCookiesAreForgottenAMinuteAfterTheNewOneWasSeen(t *testing.T) {
 	if kept() {
 		t.Error("kept for ever")
 	}
+	p.b.now = p.b.now.Add(hour)
+	p.visit() // another refresh, whose cookie the browser has not shown yet
+	if !kept() {
+		t.Error("forgotten after the second refresh, because of when the first cookie was seen")
+	}
 }
 
 func TestWhatIsKeptIsBounded(t *testing.T) {
@@ -278,12 +283,10 @@ func TestSignOutDuringARefreshStays(t *testing.T) {
 	p.b.now = p.b.now.Add(2 * hour)
 	p.hold = make(chan struct{})
 	r := p.b.request()
+	s, _ := p.b.m.Lookup(r)
 	done := make(chan error)
 	go func() {
-		_, w, err := p.ask(r)
-		if w.Header().Get("Set-Cookie") != "" {
-			t.Error("an ended session got a new cookie")
-		}
+		_, err := p.b.m.Refresh(t.Context(), s)
 		done <- err
 	}()
 	<-p.busy
@@ -294,6 +297,9 @@ func TestSignOutDuringARefreshStays(t *testing.T) {
 	}
 	if p.b.signedIn() {
 		t.Error("the refresh brought the session back")
+	}
+	if s.entry.current.Load() != s || p.b.m.kept.get(s.ID) != nil {
+		t.Error("tokens of an ended session are kept")
 	}
 }
 
@@ -362,6 +368,13 @@ func TestAFailureKeepsTheSessionAndIsNotRepeatedAtOnce(t *testing.T) {
 		t.Errorf("%q once the provider is back, want access-1", got)
 	}
 	p.fail = errors.New("status 503")
+	p.b.now = p.b.now.Add(hour)
+	calls = p.called()
+	p.visit()
+	p.b.now = p.b.now.Add(5 * time.Second)
+	if p.visit(); p.called() != calls+2 {
+		t.Errorf("%d calls in 5 s of the next outage, want 2: the earlier one counts no more", p.called()-calls)
+	}
 	p.b.now = end.Add(-time.Second)
 	if s, err := p.b.m.Lookup(p.b.request()); err != nil {
 		t.Error("signed out before the session's own end")
@@ -513,9 +526,101 @@ func TestEntriesOfOneSessionMeetAtTheRefresh(t *testing.T) {
 		if s, _, err := p.ask(r); err != nil || s.Tokens.Access != "access-1" {
 			t.Fatalf("error = %v, want access-1 for both cookies", err)
 		}
+		// What is judged again after a refresh is looked up again.
+		if s, err := p.b.m.Lookup(r); err != nil || s.Tokens.Access != "access-1" {
+			t.Fatalf("Lookup after the refresh: %v, want access-1", err)
+		}
 	}
 	if p.called() != 1 {
 		t.Errorf("%d refreshes, want one", p.called())
+	}
+}
+
+// elsewhere runs visit at another replica and returns to this one.
+func (p *rotator) elsewhere(visit func()) {
+	p.b.t.Helper()
+	here := p.b.m
+	p.b.restart()
+	visit()
+	p.b.m = here
+}
+
+func TestOfTwoOpenedCookiesTheNewerTokenIsUsed(t *testing.T) {
+	p := newRotator(t, nil)
+	old := p.b.request()
+	p.b.now = p.b.now.Add(hour)
+	p.elsewhere(func() { p.visit() })
+	current := p.b.request()
+	p.b.restart()
+	for _, r := range []*http.Request{old, current} {
+		if _, err := p.b.m.Lookup(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.b.now = p.b.now.Add(hour)
+	p.fail = errors.New("status 503")
+	if _, _, err := p.ask(old); err != nil {
+		t.Fatal(err)
+	}
+	p.fail = nil
+	p.b.now = p.b.now.Add(time.Minute)
+	for range 2 {
+		if s, _, err := p.ask(current); err != nil || s.Tokens.Access != "access-2" {
+			t.Fatalf("error = %v, want access-2: the old cookie's token was used", err)
+		}
+	}
+}
+
+func TestANewerCookieThatComesDuringARefreshIsNotEnded(t *testing.T) {
+	p := newRotator(t, nil)
+	p.b.now = p.b.now.Add(hour)
+	old := p.b.request()
+	p.elsewhere(func() { p.visit() })
+	p.hold = make(chan struct{})
+	done := make(chan error)
+	go func() { _, _, err := p.ask(old); done <- err }()
+	<-p.busy
+	if !p.b.signedIn() { // with the new cookie
+		t.Fatal("signed out")
+	}
+	close(p.hold)
+	if err := <-done; err != nil || !p.b.signedIn() {
+		t.Errorf("error = %v: a token that was superseded ended the session", err)
+	}
+	if got := p.outcomes(outcomeSuperseded); got != 1 {
+		t.Errorf("%v refreshes counted as superseded, want 1", got)
+	}
+}
+
+func TestATokenFromElsewhereIsNotKnownHere(t *testing.T) {
+	p := newRotator(t, func(c *Config) { c.KeepSuperseded = true })
+	p.b.now = p.b.now.Add(hour)
+	p.visit() // kept here
+	p.b.now = p.b.now.Add(hour)
+	p.elsewhere(func() { p.visit() })
+	if !p.b.signedIn() {
+		t.Fatal("signed out")
+	}
+	p.b.now = p.b.now.Add(2 * hour)
+	p.fail = ErrRevoked // it was refreshed elsewhere again
+	if got := p.visit(); got != "" {
+		t.Errorf("%q, want a session without tokens", got)
+	}
+}
+
+func TestActivityElsewhereKeepsASessionThatWasRefreshedHere(t *testing.T) {
+	for name, edit := range map[string]func(*Config){
+		"a slide": nil, "before the idle timeout": func(c *Config) { c.IdleTimeout = 5 * day },
+	} {
+		p := newRotator(t, edit)
+		p.b.now = p.b.now.Add(hour)
+		p.visit()
+		p.b.now = p.b.now.Add(4 * day)
+		p.elsewhere(func() { p.b.visit() })
+		p.b.now = p.b.now.Add(4 * day)
+		if !p.b.signedIn() {
+			t.Errorf("%s: the replica goes by what it has seen itself", name)
+		}
 	}
 }
 
