@@ -32,13 +32,21 @@ func newKept(limit int) *kept {
 	return &kept{byID: map[string]*list.Element{}, order: list.New(), limit: limit}
 }
 
-// claim returns the entry that is kept for id; that is e if there was none.
+// claim returns the entry that is kept for id; that is e, or the one that counts
+// instead of it, if there was none. From now on the answer counts instead of e.
+// An entry gets an heir only while it is not kept, and is not kept again then,
+// so that heirs never lead in a circle.
 func (k *kept) claim(id string, e *entry, now time.Time) *entry {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	e = e.latest()
 	if known, ok := k.byID[id]; ok {
 		k.order.MoveToBack(known)
-		return known.Value.(keptItem).e
+		heir := known.Value.(keptItem).e
+		if heir != e {
+			e.heir.Store(heir)
+		}
+		return heir
 	}
 	if now.Sub(k.swept) >= keepOld {
 		k.sweep(now)

@@ -115,7 +115,6 @@ func (m *Manager) claim(s *Session) *entry {
 	e := m.kept.claim(s.ID, s.entry, m.Now())
 	if e != s.entry {
 		e.adopt(s)
-		s.entry.heir.Store(e)
 	}
 	return e
 }

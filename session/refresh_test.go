@@ -278,6 +278,23 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 	}
 }
 
+func TestHeirsDoNotLeadInACircle(t *testing.T) {
+	k := newKept(3)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	first, second := &entry{}, &entry{}
+	k.claim("a", first, now)
+	k.claim("a", second, now)
+	k.drop("a")
+	for _, e := range []*entry{second, first, second} {
+		if k.claim("a", e, now) != first {
+			t.Fatal("an entry that has an heir is kept again")
+		}
+	}
+	if first.heir.Load() != nil || second.latest() != first {
+		t.Error("the kept entry has an heir")
+	}
+}
+
 func TestSignOutDuringARefreshStays(t *testing.T) {
 	p := newRotator(t, nil)
 	p.b.now = p.b.now.Add(2 * hour)
