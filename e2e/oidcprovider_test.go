@@ -17,12 +17,13 @@ import (
 
 // startOIDCProvider starts npm's oidc-provider for an authproxy at base and
 // returns its issuer. It is a certified provider that shares no code with us.
-func startOIDCProvider(t *testing.T, base string) string {
+// With life, that is how many seconds its access tokens last.
+func startOIDCProvider(t *testing.T, base string, life ...string) string {
 	t.Helper()
 	node := need(t, "node")
 	needModules(t)
 	issuer := "http://" + freeAddress(t)
-	cmd := exec.Command(node, "provider.mjs", issuer, base+"/auth/callback/corp")
+	cmd := exec.Command(node, append([]string{"provider.mjs", issuer, base + "/auth/callback/corp"}, life...)...)
 	cmd.Dir = "node"
 	var output syncBuffer
 	cmd.Stdout, cmd.Stderr = &output, &output

@@ -112,14 +112,14 @@ func (w *world) buildIdentity(s setup) *cookie.Jar {
 	w.must(err)
 	jar, err := cookie.NewJar("authproxy_session", cookie.Options{Secure: true})
 	w.must(err)
-	sessions := session.Config{
+	sc := session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: 7 * 24 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 30 * 24 * time.Hour,
-		Version: 1, Now: w.clock.Now,
+		Version: 1, Now: w.clock.Now, Registerer: w.metrics,
 	}
 	if s.session != nil {
-		s.session(&sessions)
+		s.session(&sc)
 	}
-	w.sessions, err = session.New(sessions)
+	w.sessions, err = session.New(sc)
 	w.must(err)
 	w.Cleanup(w.sessions.Close)
 	c := identity.Config{

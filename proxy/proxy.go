@@ -7,6 +7,9 @@
 //	read the target ─> who is it? ─> what do the rules say? ─> note the activity ─> pass it on
 //	      400                                302, 401, 403                              502
 //
+// Where the provider's tokens have to be refreshed, the second and third step
+// are done again with what the provider says now.
+//
 // The promise: the upstream gets the request's target byte for byte as the
 // rules saw it, and every identity header it sees was written here.
 package proxy
@@ -191,6 +194,12 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	if x.route = p.route(r, x.verdict.path); x.route == nil {
 		return &page.Error{Status: http.StatusNotFound}
 	}
+	if p.refresh(r, x.verdict.who) {
+		// The person may be in other groups now, or the session over.
+		if x.verdict, err = p.judge(r, x.target); err != nil {
+			return err
+		}
+	}
 	if err := p.identify(w, r, x); err != nil {
 		return err
 	}
@@ -215,6 +224,16 @@ func (p *Proxy) route(r *http.Request, path policy.Path) *route {
 		}
 	}
 	return nil
+}
+
+// refresh renews the provider's tokens of who's session where that is due. It
+// says whether anything has changed, so that the verdict is out of date.
+func (p *Proxy) refresh(r *http.Request, who *identity.Who) bool {
+	if who == nil || who.Session == nil || isPrefetch(r) {
+		return false
+	}
+	s, err := p.Sessions.Refresh(r.Context(), who.Session)
+	return err != nil || s != who.Session
 }
 
 // identify notes the activity of a session and prepares what the upstream is

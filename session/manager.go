@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -37,6 +38,15 @@ type Config struct {
 	// Version voids the sessions of every other version.
 	Version int
 
+	// RefreshTokens asks the provider of s for new tokens with s.Tokens.Refresh,
+	// in one attempt. It fails with [ErrRevoked] or [ErrBarred] where that is the
+	// end of the session. Nil means that tokens are never refreshed.
+	RefreshTokens func(ctx context.Context, s *Session) (*Refreshed, error)
+	// KeepSuperseded lets a session go on without tokens if its refresh token is
+	// not accepted, but may just have been used by another process. It is for
+	// upstreams that get none of the provider's tokens.
+	KeepSuperseded bool
+
 	// CacheBytes bounds the memory for opened cookies; 0 means 64 MiB.
 	CacheBytes uint64
 	// Now is the clock; nil means [time.Now].
@@ -51,6 +61,7 @@ type Manager struct {
 	Config
 	cache   *otter.Cache[string, *entry]
 	ended   *ended
+	kept    *kept
 	metrics *metrics
 }
 
@@ -62,6 +73,21 @@ type entry struct {
 	mu      sync.Mutex // held to change current
 	current atomic.Pointer[Session]
 	seen    atomic.Int64 // Unix time of the last activity
+
+	// Of refreshes, see [Manager.Refresh].
+	heir     atomic.Pointer[entry] // the entry of the same session that counts instead
+	release  atomic.Int64          // Unix time from when older cookies may be forgotten; 0: not yet known
+	flight   *flight               // under mu; nil while no refresh is under way
+	retryAt  time.Time             // under mu; no refresh before
+	failures int                   // under mu; in a row
+}
+
+// latest returns the entry that counts for e's session.
+func (e *entry) latest() *entry {
+	for heir := e.heir.Load(); heir != nil; heir = e.heir.Load() {
+		e = heir
+	}
+	return e
 }
 
 // entryOverhead is about what an entry takes besides its cookie value, in bytes.
@@ -91,7 +117,7 @@ func New(c Config) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session: cache: %w", err)
 	}
-	return &Manager{Config: c, cache: cache, ended: newEnded(maxEnded), metrics: newMetrics(c.Registerer)}, nil
+	return &Manager{Config: c, cache: cache, ended: newEnded(maxEnded), kept: newKept(maxKept), metrics: newMetrics(c.Registerer)}, nil
 }
 
 // Close stops the goroutines of the cache.
@@ -100,7 +126,8 @@ func (m *Manager) Close() { m.cache.StopAllGoroutines() }
 // Start begins the session of s.User in the browser that sent r: it gives it an
 // id of its own, whatever r brought along (a session seen before sign-in is
 // never adopted, and one that lives is ended), sets the clocks, and writes the
-// cookie to w. Tokens that do not fit the cookie are left out; dropped says so.
+// cookie to w. Tokens that do not fit the cookie are left out, the refresh token
+// last; dropped says so.
 func (m *Manager) Start(w http.ResponseWriter, r *http.Request, s *Session) (dropped bool, err error) {
 	now := m.Now().Truncate(time.Second).UTC()
 	s.ID = uuid.NewString()
@@ -111,12 +138,9 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, s *Session) (dro
 	s.ExpiresAt = now.Add(m.MaxAge)
 	s.ExpiresAt = s.End()
 	s.UserAgent = trimUserAgent(s.UserAgent)
+	s.refreshAt, s.known = s.Tokens.dueAt(m.Now()), true
 
-	value, err := m.seal(s)
-	if err == nil && !m.Jar.Fits(value) && s.Tokens != (Tokens{}) {
-		s.Tokens, dropped = Tokens{}, true
-		value, err = m.seal(s)
-	}
+	value, dropped, err := m.fit(s)
 	if err != nil {
 		return dropped, err
 	}
@@ -172,7 +196,7 @@ func (m *Manager) open(value string) *Session {
 func (m *Manager) find(value string) *entry {
 	if e, ok := m.cache.GetIfPresent(value); ok {
 		m.metrics.cacheHits.Inc()
-		return e
+		return e.latest()
 	}
 	m.metrics.cacheMisses.Inc()
 	var r record
@@ -183,7 +207,14 @@ func (m *Manager) find(value string) *entry {
 	if err != nil {
 		return nil
 	}
-	return m.remember(strings.Clone(value), s)
+	value = strings.Clone(value)
+	if e := m.kept.get(s.ID); e != nil {
+		s.sealed = value
+		e.adopt(s)
+		m.cache.Set(value, e)
+		return e
+	}
+	return m.remember(value, s)
 }
 
 // remember puts a session into the cache under its sealed value, and returns
@@ -290,7 +321,7 @@ func (m *Manager) renew(seen *Session, due func(*Session) bool) (*Session, error
 	if err != nil {
 		return nil, err
 	}
-	s.sealed, s.entry, s.renewed = value, e, true
+	s.sealed, s.entry, s.renewed, s.known = value, e, true, old.known
 	e.current.Store(s)
 	m.cache.Set(value, e)
 	m.metrics.renewed.Inc()
@@ -299,18 +330,21 @@ func (m *Manager) renew(seen *Session, due func(*Session) bool) (*Session, error
 
 // slid returns a copy of s whose window begins now.
 func (s *Session) slid(now time.Time, maxAge time.Duration) *Session {
-	c := &Session{
-		ID: s.ID, User: s.User, CreatedAt: s.CreatedAt, UpdatedAt: now, LastSeenAt: now,
-		ExpiresAt: now.Add(maxAge), AbsoluteExpiresAt: s.AbsoluteExpiresAt,
-		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, Tokens: s.Tokens,
-	}
+	c := s.clone()
+	c.UpdatedAt, c.LastSeenAt, c.ExpiresAt = now, now, now.Add(maxAge)
 	c.ExpiresAt = c.End()
 	return c
 }
 
 // handOut writes the cookie of s to w if r shows an older one.
 func (m *Manager) handOut(w http.ResponseWriter, r *http.Request, s *Session) error {
-	if !s.renewed || slices.Contains(m.Jar.Values(r), s.sealed) {
+	if !s.renewed {
+		return nil
+	}
+	if slices.Contains(m.Jar.Values(r), s.sealed) {
+		if s.entry.release.Load() == 0 {
+			s.entry.release.Store(m.Now().Add(keepOld).Unix())
+		}
 		return nil
 	}
 	if err := m.Jar.Set(w, r, s.sealed, m.cookieAge(s, m.Now())); err != nil {
@@ -361,6 +395,7 @@ func (m *Manager) end(s *Session, cause string) {
 		}
 	}
 	m.ended.add(s.ID, until, now)
+	m.kept.drop(s.ID)
 	m.metrics.ended.WithLabelValues(cause).Inc()
 }
 

@@ -4,6 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	created, ended         *prometheus.CounterVec
+	refreshes              *prometheus.CounterVec
 	renewed                prometheus.Counter
 	cacheHits, cacheMisses prometheus.Counter
 	cookieBytes            prometheus.Histogram
@@ -18,6 +19,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "authproxy_sessions_ended_total", Help: "Sessions ended before their time, by cause.",
 		}, []string{"cause"}),
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authproxy_refreshes_total", Help: "Refreshes of a provider's tokens, by provider and outcome: success, revoked, superseded or unavailable.",
+		}, []string{"provider", "outcome"}),
 		renewed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "authproxy_sessions_renewed_total", Help: "Sessions whose window slid.",
 		}),
@@ -33,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.created, m.ended, m.renewed, m.cacheHits, m.cacheMisses, m.cookieBytes)
+		reg.MustRegister(m.created, m.ended, m.refreshes, m.renewed, m.cacheHits, m.cacheMisses, m.cookieBytes)
 	}
 	return m
 }

@@ -8,7 +8,8 @@
 //     LastSeenAt + idle timeout); at that very second it is over.
 //   - A session that was ended is dead on this process at once, for every copy
 //     of its cookie and every token minted for it.
-//   - Losing an answer, and the cookie in it, never ends a session.
+//   - Losing an answer, and the cookie in it, never ends a session; nor do
+//     requests that come at once when the provider's tokens are to be refreshed.
 package session
 
 import (
@@ -54,10 +55,14 @@ func UserID(issuer, subject string) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(issuer+"#"+subject)).String()
 }
 
-// Tokens are the provider's tokens, kept only where an upstream is to get one.
+// Tokens are the provider's tokens: the refresh token, and what an upstream is
+// to get.
 type Tokens struct {
-	Access string
-	// AccessExpiry is when Access ends; zero if the provider did not say.
+	// Refresh gets new ones.
+	Refresh string
+	Access  string
+	// AccessExpiry is when the access token ends, kept or not; zero if the
+	// provider did not say.
 	AccessExpiry time.Time
 	ID           string
 	// IDExpiry is when ID ends.
@@ -85,15 +90,19 @@ type Session struct {
 	AMR      []string
 	Tokens   Tokens
 
+	refreshAt  time.Time // when Tokens are to be renewed; zero = never
+	generation int       // how often they were
+
 	entry   *entry
 	sealed  string // the cookie value that holds this state
 	renewed bool   // the state is newer than the cookie it was opened from
+	known   bool   // the tokens came to this process, not from a cookie
 	memo    atomic.Pointer[any]
 }
 
 // Memo returns what make returned the first time it was called for this state
 // of the session. Callers keep here what they compute from a session on every
-// request; it goes when the session slides or leaves the cache.
+// request; it goes when the session slides, is refreshed or leaves the cache.
 func (s *Session) Memo(make func() any) any {
 	if p := s.memo.Load(); p != nil {
 		return *p
@@ -103,6 +112,16 @@ func (s *Session) Memo(make func() any) any {
 		return v
 	}
 	return *s.memo.Load()
+}
+
+// clone returns a copy of s that no cookie holds yet.
+func (s *Session) clone() *Session {
+	return &Session{
+		ID: s.ID, User: s.User, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, LastSeenAt: s.LastSeenAt,
+		ExpiresAt: s.ExpiresAt, AbsoluteExpiresAt: s.AbsoluteExpiresAt,
+		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, Tokens: s.Tokens,
+		refreshAt: s.refreshAt, generation: s.generation,
+	}
 }
 
 // End returns when the session ends unless something happens before: the
@@ -140,6 +159,9 @@ type record struct {
 	AccessEnd int64    `cbor:"21,keyasint,omitempty"`
 	IDToken   string   `cbor:"22,keyasint,omitempty"`
 	IDEnd     int64    `cbor:"23,keyasint,omitempty"`
+	Refresh   string   `cbor:"24,keyasint,omitempty"`
+	RefreshAt int64    `cbor:"25,keyasint,omitempty"`
+	Refreshes int      `cbor:"26,keyasint,omitempty"`
 }
 
 func toRecord(s *Session, version int) (*record, error) {
@@ -157,6 +179,7 @@ func toRecord(s *Session, version int) (*record, error) {
 		IP: s.IP, UserAgent: s.UserAgent, AuthTime: unix(s.AuthTime), AMR: s.AMR,
 		Access: s.Tokens.Access, AccessEnd: unix(s.Tokens.AccessExpiry),
 		IDToken: s.Tokens.ID, IDEnd: unix(s.Tokens.IDExpiry),
+		Refresh: s.Tokens.Refresh, RefreshAt: unix(s.refreshAt), Refreshes: s.generation,
 	}, nil
 }
 
@@ -174,7 +197,11 @@ func (r *record) session() (*Session, error) {
 		CreatedAt: fromUnix(r.Created), UpdatedAt: fromUnix(r.Updated), LastSeenAt: fromUnix(r.Seen),
 		ExpiresAt: fromUnix(r.Expires), AbsoluteExpiresAt: fromUnix(r.Absolute),
 		IP: r.IP, UserAgent: r.UserAgent, AuthTime: fromUnix(r.AuthTime), AMR: r.AMR,
-		Tokens: Tokens{Access: r.Access, AccessExpiry: fromUnix(r.AccessEnd), ID: r.IDToken, IDExpiry: fromUnix(r.IDEnd)},
+		Tokens: Tokens{
+			Refresh: r.Refresh, Access: r.Access, AccessExpiry: fromUnix(r.AccessEnd),
+			ID: r.IDToken, IDExpiry: fromUnix(r.IDEnd),
+		},
+		refreshAt: fromUnix(r.RefreshAt), generation: r.Refreshes,
 	}, nil
 }
 

@@ -166,17 +166,15 @@ func (s *Server) refused(p *oauth.Provider, rd string, err *oauth.RefusedError) 
 
 // start judges whether the person may come in, and begins the session.
 func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider, id *oauth.Identity, rd string) error {
-	u := session.User{
-		ID: session.UserID(id.Issuer, id.Subject), Issuer: id.Issuer, Subject: id.Subject, Provider: p.ID(),
-		Email: id.Email, EmailVerified: id.EmailVerified, Name: id.Name, Image: id.Picture, Groups: id.Groups,
-	}
+	u := userOf(p, id)
 	if !s.Identity.Admits(&u) {
 		err := s.notAdmitted(&u, rd)
 		s.failed(r, p, "not_admitted", err)
 		return err
 	}
 	begun := &session.Session{
-		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR, Tokens: s.keep(id),
+		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR,
+		Tokens: keep(id.Tokens, s.Identity.Config.Authorization),
 	}
 	if begun.AuthTime.IsZero() {
 		begun.AuthTime = s.Now()
@@ -195,7 +193,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		return err
 	}
 	if dropped {
-		s.Log.WarnContext(r.Context(), "the provider's tokens do not fit the session cookie and were left out; upstreams get no Authorization",
+		s.Log.WarnContext(r.Context(), "provider tokens do not fit the session cookie and were left out; upstreams do not get them, or they are not refreshed",
 			"provider", p.ID(), "user", u.ID)
 	}
 	s.flows.clear(w, r, signedOutCookie)
@@ -206,18 +204,6 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
 	redirect(w, rd, onward(r))
 	return nil
-}
-
-// keep returns the provider's tokens that an upstream is to get; the others are
-// not worth the room in the cookie.
-func (s *Server) keep(id *oauth.Identity) session.Tokens {
-	switch s.Identity.Config.Authorization {
-	case "access_token":
-		return session.Tokens{Access: id.Tokens.Access, AccessExpiry: id.Tokens.AccessExpiry}
-	case "id_token":
-		return session.Tokens{ID: id.Tokens.ID, IDExpiry: id.Tokens.IDExpiry}
-	}
-	return session.Tokens{}
 }
 
 // notAdmitted is the page for a person whom sign_in does not name.

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -70,6 +71,8 @@ type settings struct {
 	rememberUser bool
 	formPost     bool
 	signOutThere bool // at the provider too
+	scopes       []string // besides the usual ones
+	upstreamGets string   // as Authorization; empty means a minted token
 }
 
 // A site is the sign-in in front of a small application, served over https as
@@ -82,6 +85,8 @@ type site struct {
 	tokens   *token.Issuer
 	server   *httptest.Server
 	log      *lockedBuffer
+
+	providers []*oauth.Provider
 }
 
 func newSite(t testing.TB, edit func(*settings)) *site {
@@ -100,6 +105,7 @@ func newSite(t testing.TB, edit func(*settings)) *site {
 	for _, id := range set.providers {
 		providers = append(providers, s.newProvider(t, id, set))
 	}
+	s.providers = providers
 	s.build(t, set, providers)
 	s.server = httptest.NewTLSServer(s)
 	t.Cleanup(s.server.Close)
@@ -133,7 +139,7 @@ func (s *site) newProvider(t testing.TB, id string, set settings) *oauth.Provide
 	p, err := oauth.New(oauth.Config{
 		ResponseMode: mode, SignOut: signOut,
 		ID: id, Name: "Provider " + id, Issuer: issuer, ClientID: "app", ClientSecret: "client-secret", RedirectURL: callback,
-		Scopes: []string{"openid", "email", "profile", "groups"}, GroupsClaim: "groups", Now: s.clock.Now,
+		Scopes: append([]string{"openid", "email", "profile", "groups"}, set.scopes...), GroupsClaim: "groups", Now: s.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +175,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	t.Cleanup(s.sessions.Close)
 	who, err := identity.New(identity.Config{
 		Sessions: s.sessions, Tokens: s.tokens, Roles: set.roles, Admit: set.admit, Now: s.clock.Now,
-		Headers: map[string]string{"X-User-Id": "user.id", "X-User-Email": "user.email"}, Authorization: identity.AuthorizationJWT,
+		Headers: map[string]string{"X-User-Id": "user.id", "X-User-Email": "user.email"}, Authorization: cmp.Or(set.upstreamGets, identity.AuthorizationJWT),
 	})
 	must(err)
 	t.Cleanup(who.Close)

@@ -68,10 +68,10 @@ func build(cfg *config.Config, l *logs, environ []string) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.buildSessions(sealer, jar, tokens); err != nil {
+	if err := a.buildProviders(); err != nil {
 		return nil, err
 	}
-	if err := a.buildProviders(); err != nil {
+	if err := a.buildSessions(sealer, jar, tokens); err != nil {
 		return nil, err
 	}
 	return a, a.buildProxy(sealer, jar, tokens)
@@ -106,9 +106,11 @@ func cookieOptions(cfg *config.Config) cookie.Options {
 
 func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) (err error) {
 	s, id := a.config.Session, a.config.Identity
+	refresher := &web.Refresher{Providers: a.providers, Authorization: id.Authorization, Log: a.log}
 	if a.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: s.MaxAge, UpdateAge: s.UpdateAge, AbsoluteMaxAge: s.AbsoluteMaxAge,
 		IdleTimeout: s.IdleTimeout, Version: s.Version, Registerer: a.metrics,
+		RefreshTokens: refresher.Refresh, KeepSuperseded: id.Authorization == identity.AuthorizationJWT,
 	}); err != nil {
 		return err
 	}

@@ -1,11 +1,12 @@
 // An OpenID provider for the end-to-end tests: oidc-provider with its
 // development pages, which sign anybody in, two accounts and one client. It
-// keeps everything in memory.
+// keeps everything in memory. Refresh tokens work once; when one comes a second
+// time, everything that was granted with it ends.
 //
-//	node provider.mjs http://127.0.0.1:PORT http://HOST/auth/callback/corp
+//	node provider.mjs http://127.0.0.1:PORT http://HOST/auth/callback/corp [SECONDS OF AN ACCESS TOKEN]
 import { Provider } from 'oidc-provider';
 
-const [issuer, redirectURI] = process.argv.slice(2);
+const [issuer, redirectURI, accessTokenLife = '3600'] = process.argv.slice(2);
 
 const accounts = {
   alice: { email: 'alice@example.com', email_verified: true, name: 'Alice Adams', groups: ['admins', 'staff'] },
@@ -19,7 +20,7 @@ const provider = new Provider(issuer, {
     redirect_uris: [redirectURI],
     post_logout_redirect_uris: [new URL('/auth/sign-out', redirectURI).href],
     response_types: ['code'],
-    grant_types: ['authorization_code'],
+    grant_types: ['authorization_code', 'refresh_token'],
     token_endpoint_auth_method: 'client_secret_basic',
   }],
   claims: {
@@ -31,6 +32,10 @@ const provider = new Provider(issuer, {
   cookies: { keys: ['a key for tests only'] },
   features: { devInteractions: { enabled: true } },
   findAccount: (_ctx, id) => accounts[id] && { accountId: id, claims: () => ({ sub: id, ...accounts[id] }) },
+  issueRefreshToken: () => true, // also without prompt=consent
+  rotateRefreshToken: true,
+  ttl: { AccessToken: Number(accessTokenLife) },
+  clockTolerance: 0,
   pkce: { required: () => true },
 });
 

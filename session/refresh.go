@@ -1,0 +1,249 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The failures of [Config.RefreshTokens] that say something about the session.
+// Every other one may pass: the session goes on until its own end.
+var (
+	// ErrRevoked: the provider does not take the refresh token any more.
+	ErrRevoked = errors.New("session: the refresh token is not accepted")
+	// ErrBarred: the tokens are fine, but the person may not sign in any more.
+	ErrBarred = errors.New("session: the person may not sign in any more")
+)
+
+// Refreshed is what the provider answered.
+type Refreshed struct {
+	// User is the person as the provider describes them now.
+	User User
+	// Tokens are those to be kept from now on.
+	Tokens Tokens
+}
+
+const (
+	// refreshAhead is how long before the end of a token a new one is fetched;
+	// where that is much of its life, a fifth of its life is.
+	refreshAhead = time.Minute
+	// refreshTimeout bounds a refresh: the call for tokens, and those about the
+	// person.
+	refreshTimeout = 20 * time.Second
+	// After a failure a session waits this long, then twice as long, at most
+	// refreshWaitMax.
+	refreshWait, refreshWaitMax = 5 * time.Second, time.Minute
+	// keepOld is how long a session's older cookies lead to its newest state,
+	// counted from when the browser first showed the newest cookie.
+	keepOld = time.Minute
+)
+
+// The outcomes of a refresh, as the metric has them.
+const (
+	outcomeSuccess     = "success"
+	outcomeRevoked     = "revoked"
+	outcomeSuperseded  = "superseded"
+	outcomeUnavailable = "unavailable"
+)
+
+// dueAt returns when tokens that came at now are to be renewed, the zero time
+// for never: without a refresh token, or because the provider did not say how
+// long they last.
+func (t *Tokens) dueAt(now time.Time) time.Time {
+	var due time.Time
+	if t.Refresh == "" {
+		return due
+	}
+	for _, end := range []time.Time{t.AccessExpiry, t.IDExpiry} {
+		life := end.Sub(now)
+		if end.IsZero() || life <= 0 {
+			continue
+		}
+		if at := end.Add(-min(refreshAhead, life/5)); due.IsZero() || at.Before(due) {
+			due = at
+		}
+	}
+	return due
+}
+
+// refreshDue says whether the tokens of s are to be renewed.
+func (s *Session) refreshDue(now time.Time) bool {
+	return !s.refreshAt.IsZero() && !now.Before(s.refreshAt)
+}
+
+// maybeSuperseded says whether the cookie that s was opened from may be an older
+// one than the browser's newest, whose refresh token somebody has used since:
+// this process did not write it, and the token that it belongs to has been over
+// for longer than it takes to fetch the next.
+func (s *Session) maybeSuperseded(now time.Time) bool {
+	margin := min(refreshAhead, s.Tokens.AccessExpiry.Sub(s.refreshAt))
+	return !s.known && now.After(s.Tokens.AccessExpiry.Add(margin))
+}
+
+// A flight is a refresh under way.
+type flight struct{ done chan struct{} }
+
+// Refresh renews the provider's tokens of s, a session that [Manager.Lookup]
+// returned, if that is due, and returns the session as it is now. All requests
+// of the session share one refresh, whichever of its cookies they show, and wait
+// for it until ctx ends; the refresh itself goes on then, because the provider
+// takes a refresh token only once. [Manager.Touch] hands out the new cookie.
+//
+// It returns [ErrNone] if the session has ended, here or at the provider. Any
+// other failure leaves the session as it was.
+func (m *Manager) Refresh(ctx context.Context, s *Session) (*Session, error) {
+	if m.RefreshTokens == nil || !s.refreshDue(m.Now()) {
+		return s, nil
+	}
+	e := m.claim(s)
+	if f := m.join(ctx, e); f != nil {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+		}
+	}
+	now := e.current.Load()
+	if !m.live(e, now) {
+		return nil, ErrNone
+	}
+	return now, nil
+}
+
+// claim returns the one entry for s at which refreshes happen.
+func (m *Manager) claim(s *Session) *entry {
+	e := m.kept.claim(s.ID, s.entry, m.Now())
+	if e != s.entry {
+		e.adopt(s)
+	}
+	return e
+}
+
+// join returns the refresh of e that is under way, or begins it. It returns nil
+// if there is nothing to do: somebody else just did it, or it failed a moment
+// ago.
+func (m *Manager) join(ctx context.Context, e *entry) *flight {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.flight != nil {
+		return e.flight
+	}
+	now, s := m.Now(), e.current.Load()
+	if !m.live(e, s) || !s.refreshDue(now) || now.Before(e.retryAt) {
+		return nil
+	}
+	e.flight = &flight{done: make(chan struct{})}
+	go m.fly(context.WithoutCancel(ctx), e, s, e.flight)
+	return e.flight
+}
+
+// fly makes the call for s and settles what follows.
+func (m *Manager) fly(ctx context.Context, e *entry, s *Session, f *flight) {
+	defer close(f.done)
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	got, err := m.RefreshTokens(ctx, s)
+	outcome := m.settle(e, s, got, err)
+	m.metrics.refreshes.WithLabelValues(s.User.Provider, outcome).Inc()
+}
+
+// settle makes the provider's answer for was the state of e, and returns the
+// outcome. The session may have slid meanwhile; if it has ended it stays so.
+func (m *Manager) settle(e *entry, was *Session, got *Refreshed, err error) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.flight = nil
+	now, s := m.Now(), e.current.Load()
+	if err == nil && (got.User.Issuer != was.User.Issuer || got.User.Subject != was.User.Subject) {
+		err = errors.New("session: the refreshed tokens are another person's")
+	}
+	switch {
+	case err == nil:
+		if m.live(e, s) {
+			err = m.install(e, s.refreshed(got, now))
+		}
+	case errors.Is(err, ErrRevoked) && s.generation > was.generation:
+		return outcomeSuperseded // a newer cookie has come in from elsewhere
+	case errors.Is(err, ErrRevoked) && m.KeepSuperseded && s.maybeSuperseded(now):
+		if m.live(e, s) {
+			_ = m.install(e, s.refreshed(&Refreshed{User: s.User}, now)) // else the next request tries again
+		}
+		return outcomeSuperseded
+	case errors.Is(err, ErrRevoked), errors.Is(err, ErrBarred):
+		if m.live(e, s) {
+			m.end(s, "revoked")
+		}
+		return outcomeRevoked
+	}
+	if err != nil {
+		e.failures++
+		e.retryAt = now.Add(min(refreshWait<<min(e.failures-1, 8), refreshWaitMax))
+		return outcomeUnavailable
+	}
+	e.failures = 0
+	return outcomeSuccess
+}
+
+// refreshed returns a copy of s with what the provider answered at now.
+func (s *Session) refreshed(got *Refreshed, now time.Time) *Session {
+	c := s.clone()
+	c.User, c.Tokens = got.User, got.Tokens
+	c.User.ID, c.User.Provider = s.User.ID, s.User.Provider
+	c.refreshAt = c.Tokens.dueAt(now)
+	c.generation++
+	return c
+}
+
+// install seals s and makes it the current state of e, whose mutex is held.
+func (m *Manager) install(e *entry, s *Session) error {
+	value, _, err := m.fit(s)
+	if err != nil {
+		return fmt.Errorf("session: %w", err)
+	}
+	s.sealed, s.entry, s.renewed, s.known = value, e, true, true
+	e.release.Store(0)
+	e.current.Store(s)
+	m.cache.Set(value, e)
+	return nil
+}
+
+// adopt takes over what is newer in s, of the same session: another process has
+// refreshed the tokens, or let the session slide.
+func (e *entry) adopt(s *Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if seen := s.LastSeenAt.Unix(); seen > e.seen.Load() {
+		e.seen.Store(seen)
+	}
+	newest, latest := e.current.Load(), e.current.Load()
+	if s.generation > newest.generation {
+		newest = s
+	}
+	if s.UpdatedAt.After(latest.UpdatedAt) {
+		latest = s
+	}
+	if newest != s && latest != s {
+		return
+	}
+	c := newest.clone()
+	c.UpdatedAt, c.LastSeenAt, c.ExpiresAt = latest.UpdatedAt, latest.LastSeenAt, latest.ExpiresAt
+	c.sealed, c.entry, c.renewed, c.known = newest.sealed, e, newest.renewed, newest.known
+	e.current.Store(c)
+}
+
+// fit seals s. Tokens that do not fit the cookie are left out, and dropped says
+// so: first those for upstreams, then the refresh token.
+func (m *Manager) fit(s *Session) (value string, dropped bool, err error) {
+	value, err = m.seal(s)
+	for _, fewer := range []Tokens{{Refresh: s.Tokens.Refresh, AccessExpiry: s.Tokens.AccessExpiry}, {}} {
+		if err != nil || m.Jar.Fits(value) || s.Tokens == fewer || s.Tokens == (Tokens{}) {
+			continue
+		}
+		s.Tokens, dropped = fewer, true
+		if fewer.Refresh == "" {
+			s.refreshAt = time.Time{}
+		}
+		value, err = m.seal(s)
+	}
+	return value, dropped, err
+}

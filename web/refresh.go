@@ -1,0 +1,85 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"authproxy/identity"
+	"authproxy/oauth"
+	"authproxy/session"
+)
+
+// A Refresher refreshes provider tokens for a [session.Manager].
+type Refresher struct {
+	Providers []*oauth.Provider
+	// Authorization is what upstreams get, as in [identity.Config].
+	Authorization string
+	Log           *slog.Logger
+}
+
+// Refresh asks the provider of s for new tokens and for who the person is now,
+// in one attempt. It fails with [session.ErrRevoked], with [session.ErrBarred],
+// or with an error that may pass.
+func (f *Refresher) Refresh(ctx context.Context, s *session.Session) (*session.Refreshed, error) {
+	for _, p := range f.Providers {
+		if p.ID() != s.User.Provider {
+			continue
+		}
+		id, err := p.Refresh(ctx, identityOf(s))
+		if err != nil {
+			f.Log.WarnContext(ctx, "tokens could not be refreshed", "provider", p.ID(), "user", s.User.ID, "session", s.ID, "err", err)
+			return nil, refreshError(err)
+		}
+		return &session.Refreshed{User: userOf(p, id), Tokens: keep(id.Tokens, f.Authorization)}, nil
+	}
+	return nil, fmt.Errorf("web: provider %s is not configured", s.User.Provider)
+}
+
+// refreshError says in the words of package session what err means for a
+// session.
+func refreshError(err error) error {
+	switch {
+	case errors.Is(err, oauth.ErrRefreshRevoked):
+		return fmt.Errorf("%w: %w", session.ErrRevoked, err)
+	case errors.Is(err, oauth.ErrNotAllowed):
+		return fmt.Errorf("%w: %w", session.ErrBarred, err)
+	}
+	return err
+}
+
+// userOf returns the person whom p describes.
+func userOf(p *oauth.Provider, id *oauth.Identity) session.User {
+	return session.User{
+		ID: session.UserID(id.Issuer, id.Subject), Issuer: id.Issuer, Subject: id.Subject, Provider: p.ID(),
+		Email: id.Email, EmailVerified: id.EmailVerified, Name: id.Name, Image: id.Picture, Groups: id.Groups,
+	}
+}
+
+// identityOf returns what the provider of s said last, as far as we kept it.
+func identityOf(s *session.Session) oauth.Identity {
+	u, t := s.User, s.Tokens
+	return oauth.Identity{
+		Issuer: u.Issuer, Subject: u.Subject, Email: u.Email, EmailVerified: u.EmailVerified,
+		Name: u.Name, Picture: u.Image, Groups: u.Groups, AuthTime: s.AuthTime, AMR: s.AMR,
+		Tokens: oauth.Tokens{Access: t.Access, AccessExpiry: t.AccessExpiry, ID: t.ID, IDExpiry: t.IDExpiry, Refresh: t.Refresh},
+	}
+}
+
+// keep returns what a session has to hold of the provider's tokens: the refresh
+// token, when it is due, and what an upstream is to get. The others are not
+// worth the room in the cookie.
+func keep(t oauth.Tokens, authorization string) session.Tokens {
+	kept := session.Tokens{Refresh: t.Refresh}
+	if t.Refresh != "" {
+		kept.AccessExpiry = t.AccessExpiry
+	}
+	switch authorization {
+	case identity.AuthorizationAccessToken:
+		kept.Access, kept.AccessExpiry = t.Access, t.AccessExpiry
+	case identity.AuthorizationIDToken:
+		kept.ID, kept.IDExpiry = t.ID, t.IDExpiry
+	}
+	return kept
+}
