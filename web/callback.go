@@ -20,11 +20,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	noStore(w)
-	q, err := callbackParameters(w, r, p)
-	if err != nil {
-		return err
-	}
-	answer, st, err := s.readCallback(q, p)
+	answer, st, err := s.readCallback(r.URL.Query(), p)
 	if err != nil {
 		s.failed(r, p, "state", err)
 		return err
@@ -45,23 +41,39 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 // and a state with a return URL in it.
 const maxForm = 64 << 10
 
-// callbackParameters returns the provider's answer, from the query or, for a
-// provider that is asked for it, from a form (OAuth 2.0 Form Post Response
-// Mode).
-func callbackParameters(w http.ResponseWriter, r *http.Request, p *oauth.Provider) (url.Values, error) {
-	if r.Method != http.MethodPost {
-		return r.URL.Query(), nil
+// callbackForm takes the answer of a provider that lets the browser post it
+// (OAuth 2.0 Form Post Response Mode), and sends the browser to the callback
+// with the same parameters. A POST from another site carries none of our
+// cookies, which are SameSite=Lax: not the flow's, not the session's that it may
+// end, not the count that breaks loops. The GET that follows carries all of them,
+// and no cookie has to be opened to other sites for this. The code is then in the
+// address, as with any other provider, and worth nothing without the flow's
+// cookie.
+func (s *Server) callbackForm(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
 	}
 	if !p.FormPost() {
 		w.Header().Set("Allow", "GET, HEAD")
-		return nil, &page.Error{Status: http.StatusMethodNotAllowed}
+		return &page.Error{Status: http.StatusMethodNotAllowed}
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		return nil, &page.Error{Status: http.StatusBadRequest, Err: err}
+		return &page.Error{Status: http.StatusBadRequest, Err: err}
 	}
-	return r.PostForm, nil
+	answer := url.Values{}
+	for _, name := range answerParameters() {
+		if values := r.PostForm[name]; len(values) > 0 {
+			answer[name] = values
+		}
+	}
+	redirect(w, s.absolute("/callback/"+p.ID(), answer), http.StatusSeeOther)
+	return nil
 }
+
+// answerParameters are what we read of a provider's answer.
+func answerParameters() []string { return []string{"state", "code", "iss", "error"} }
 
 // readCallback reads the provider's answer and opens the state in it. Nobody is
 // contacted and nothing changes before the state is known to be ours and p's.
@@ -72,7 +84,7 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 		Message:  "This answer does not belong to a sign-in that began here. Please sign in again.",
 		RetryURL: s.SignInURL(s.AfterSignIn),
 	}
-	for _, name := range []string{"state", "code", "iss", "error"} {
+	for _, name := range answerParameters() {
 		if len(q[name]) > 1 {
 			refused.Err = errors.New("web: the parameter " + name + " is repeated")
 			return oauth.Callback{}, st, refused
@@ -96,7 +108,7 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 // again, once.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
 	if _, err := s.Sessions.Lookup(r); err == nil {
-		redirect(w, rd, onward(r))
+		redirect(w, rd, http.StatusFound)
 		return nil
 	}
 	if st.Attempt == 0 {
@@ -202,7 +214,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
 	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
-	redirect(w, rd, onward(r))
+	redirect(w, rd, http.StatusFound)
 	return nil
 }
 

@@ -133,17 +133,10 @@ func (f *flows) expire(w http.ResponseWriter, base string) {
 	})
 }
 
-// begin writes the cookie of a new flow and makes room for it. A flow whose
-// answer comes as a POST from the provider's site needs a cookie that goes along
-// with one.
-func (f *flows) begin(w http.ResponseWriter, r *http.Request, fl flow, formPost bool) error {
+// begin writes the cookie of a new flow and makes room for it.
+func (f *flows) begin(w http.ResponseWriter, r *http.Request, fl flow) error {
 	fl.Begun = f.now().Unix()
 	f.evict(w, r)
-	if formPost {
-		cross := *f
-		cross.options.SameSite = http.SameSiteNoneMode
-		f = &cross
-	}
 	return f.set(w, r, flowCookie+fl.ID, fl, flowAge)
 }
 

@@ -70,7 +70,7 @@ type settings struct {
 	afterSignIn  string
 	rememberUser bool
 	formPost     bool
-	signOutThere bool // at the provider too
+	signOutThere bool     // at the provider too
 	scopes       []string // besides the usual ones
 	upstreamGets string   // as Authorization; empty means a minted token
 }

@@ -38,15 +38,17 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 }
 
 // notHere handles the requests for which no sign-in begins. A program that
-// brings credentials is told, never redirected. A browser on another host of
+// brings credentials, a script or an image is told, never redirected. A browser on another host of
 // ours goes to public_url's first, where the provider will send it back to and
 // where its cookies must be; a host that a proxy in front has made up is none of
 // ours, and changes nothing.
 func (s *Server) notHere(w http.ResponseWriter, r *http.Request) (done bool, err error) {
-	if len(r.Header["Authorization"]) > 0 {
+	mode := r.Header.Get("Sec-Fetch-Mode")
+	embedded := mode != "" && mode != "navigate" // an image of another site would start sign-ins by the dozen
+	if len(r.Header["Authorization"]) > 0 || embedded || strings.Contains(r.Header.Get("Sec-Purpose"), "prefetch") {
 		return true, &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(s.AfterSignIn)}
 	}
-	if strings.EqualFold(r.Host, s.PublicURL.Host) || !s.isOurHost(r.Host) {
+	if hostName(r.Host) == hostName(s.PublicURL.Host) || !s.isOurHost(r.Host) {
 		return false, nil
 	}
 	q := r.URL.Query()
@@ -60,6 +62,13 @@ func (s *Server) notHere(w http.ResponseWriter, r *http.Request) (done bool, err
 	q.Set("rd", rd)
 	redirect(w, s.absolute(strings.TrimPrefix(r.URL.Path, s.Prefix), q), http.StatusFound)
 	return true, nil
+}
+
+// hostName returns the name in hostport, in the form in which names compare. A
+// proxy in front may add the port or a dot; to go there again would be a circle.
+func hostName(hostport string) string {
+	u := url.URL{Host: hostport}
+	return strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 }
 
 // chooser is the page's content; its links keep what the request asked for.
@@ -156,11 +165,11 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		s.metrics.signIns.WithLabelValues(p.ID(), "unavailable").Inc()
 		return s.unavailable(p, rd, err)
 	}
-	if err := s.flows.begin(w, r, flow{ID: id, Provider: p.ID(), Login: login}, p.FormPost()); err != nil {
+	if err := s.flows.begin(w, r, flow{ID: id, Provider: p.ID(), Login: login}); err != nil {
 		return err
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "begun").Inc()
-	redirect(w, target, onward(r))
+	redirect(w, target, http.StatusFound)
 	return nil
 }
 

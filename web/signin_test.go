@@ -615,20 +615,40 @@ func TestScriptsAreToldWhereToSignOutAtTheProvider(t *testing.T) {
 func TestAnAnswerByFormPost(t *testing.T) {
 	b := newSite(t, func(s *settings) { s.formPost = true }).newBrowser(t)
 	begun := b.get("/auth/sign-in/one?rd=/reports&login_hint=alice")
-	if got := begun.Header.Get("Set-Cookie"); !strings.Contains(got, "SameSite=None") || !strings.Contains(got, "Secure") {
-		t.Errorf("the flow's cookie is %q, which does not go along with a POST from the provider's site", got)
-	}
 	form := formFields(t, b.get(begun.location()).body)
-	got := b.send(http.MethodPost, "/auth/callback/one", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "cross-site", "Origin", "https://id.example.com")
-	if got.StatusCode != http.StatusSeeOther || got.location() != "/reports" || b.user() == "" {
-		t.Errorf("the callback answers %d to %q, want 303 to /reports and somebody signed in", got.StatusCode, got.location())
+	posted := b.send(http.MethodPost, "/auth/callback/one", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "cross-site", "Origin", "https://id.example.com")
+	if posted.StatusCode != http.StatusSeeOther || !strings.HasPrefix(posted.location(), origin+"/auth/callback/one?") || b.redemptions("one") != 0 {
+		t.Fatalf("the posted answer: %d to %q, want the callback with our cookies, and nothing done before", posted.StatusCode, posted.location())
 	}
-	again := b.send(http.MethodPost, "/auth/callback/one", form.Encode(), "Content-Type", "application/x-www-form-urlencoded")
-	if again.StatusCode != http.StatusSeeOther || again.location() != "/reports" { // the back button
-		t.Errorf("the same answer again: %d to %q, want 303 to /reports", again.StatusCode, again.location())
-	}
+	b.goesTo(b.get(posted.location()), "/reports")
+	b.goesTo(b.get(posted.location()), "/reports") // the back button
 	if n := b.redemptions("one"); n != 1 {
 		t.Errorf("the code was redeemed %d times, want once", n)
+	}
+}
+
+func TestNoSignInBeginsForAnImageOrAScript(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	for _, header := range [][]string{{"Sec-Fetch-Mode", "no-cors"}, {"Sec-Fetch-Mode", "cors"}, {"Sec-Purpose", "prefetch"}} {
+		for _, path := range []string{"/auth/sign-in", "/auth/sign-in/one"} {
+			if got := b.get(path, header...); got.StatusCode != http.StatusUnauthorized || got.Header.Get("Set-Cookie") != "" {
+				t.Errorf("%s with %v = %d, Set-Cookie %q; want 401 and none", path, header, got.StatusCode, got.Header.Get("Set-Cookie"))
+			}
+		}
+	}
+}
+
+func TestAProxyThatAddsThePortLeadsToNoCircle(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	for _, as := range []string{host + ":443", host + ":8443", host + ".", strings.ToUpper(host)} {
+		r, err := http.NewRequest("GET", origin+"/auth/sign-in/one", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = as
+		if got := b.do(r); !strings.Contains(got.location(), "/authorize") {
+			t.Errorf("Host %s: %d to %q, want the provider", as, got.StatusCode, got.location())
+		}
 	}
 }
 

@@ -43,19 +43,19 @@ func (s *Server) askSignOut(w http.ResponseWriter, r *http.Request) error {
 
 // afterSignOut returns where a browser goes whose session ended was: to the
 // provider's sign-out page, which sends it back to rd, or straight there if the
-// provider has none (OpenID Connect RP-Initiated Logout 1.0). Without the ID
-// token, for which the cookie has no room, some providers ask first.
+// provider has none (OpenID Connect RP-Initiated Logout 1.0). No token goes into
+// an address, so some providers ask first.
 func (s *Server) afterSignOut(was *session.Session, rd string) (string, error) {
 	p, ok := s.providers[was.User.Provider]
-	if !ok {
-		return rd, nil
+	if !ok || !p.Issues(was.User.Issuer) {
+		return rd, nil // another provider need not know who was here
 	}
 	sealed, err := s.Sealer.Seal(signOutStateName, signOutState{ReturnTo: rd})
 	if err != nil {
 		return "", err
 	}
 	there, ok := p.EndSessionURL(oauth.SignOut{
-		IDTokenHint: was.Tokens.ID, LogoutHint: was.User.Email, RedirectURL: s.absolute("/sign-out", nil), State: sealed,
+		LogoutHint: was.User.Email, RedirectURL: s.absolute("/sign-out", nil), State: sealed,
 	})
 	if !ok {
 		return rd, nil

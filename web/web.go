@@ -110,7 +110,7 @@ func (s *Server) routes() {
 		"POST /sign-in/social":     s.sameOrigin(s.signInSocial),
 		"GET /callback/{provider}": s.callback,
 		// From the provider's site; the state is its proof.
-		"POST /callback/{provider}": s.callback,
+		"POST /callback/{provider}": s.callbackForm,
 		"GET /sign-out":             s.askSignOut,
 		"POST /sign-out":            s.sameOrigin(s.signOut),
 
@@ -189,14 +189,6 @@ func redirect(w http.ResponseWriter, target string, status int) {
 	noStore(w)
 	w.Header().Set("Location", target)
 	w.WriteHeader(status)
-}
-
-// onward is the status that sends a browser on with GET.
-func onward(r *http.Request) int {
-	if r.Method == http.MethodPost {
-		return http.StatusSeeOther
-	}
-	return http.StatusFound
 }
 
 // noStore keeps an answer out of every cache.
