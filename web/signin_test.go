@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -589,6 +590,19 @@ func TestSignOutAtTheProviderComesBack(t *testing.T) {
 	}
 	back := b.get(out.location()) // devidp sends the browser back
 	b.goesTo(b.get(back.location()), "/bye?x=1")
+}
+
+func TestSignOutRevokesTheRefreshToken(t *testing.T) {
+	b := newSite(t, func(s *settings) { s.scopes = []string{"offline_access"} }).newBrowser(t)
+	b.mustSignIn("alice")
+	b.signOut()
+	for range 200 { // nobody waits for the provider
+		if slices.Contains(b.idps["one"].Requests(), "POST /revoke") {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("the provider was not told")
 }
 
 func TestTheWayBackFromTheProvidersSignOutIsSealed(t *testing.T) {
