@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 var (
@@ -31,6 +32,8 @@ func (l *loader) checkProviders() {
 		first[p.ID] = true
 		l.checkProvider(path, p)
 	}
+	l.checkIssuers()
+	l.checkGroupNames()
 	l.checkWorld()
 }
 
@@ -212,8 +215,11 @@ func (l *loader) checkGoogle(path string, p Provider) {
 	if g.AdminEmail != "" && g.API != "admin" && g.ServiceAccountFile == "" {
 		l.fail(path+".admin_email", "has no effect without service_account_file", "remove it, or add the key of the service account")
 	}
-	if g.Cache == 0 {
+	switch {
+	case g.Cache == 0:
 		l.fail(path+".cache", "is 0, so that each sign-in would ask Google, whose quota is small", "write a duration such as 5m")
+	case g.Cache > 24*time.Hour:
+		l.fail(path+".cache", "is "+hours(g.Cache)+", so that whoever leaves a group keeps what it gives for longer than a day", "write 24h or less")
 	}
 }
 
@@ -245,51 +251,4 @@ func (l *loader) checkEntra(path string, p Provider) {
 			l.fail(fmt.Sprintf("%s.allowed_tenants[%d]", path, i), quote(tenant)+" is not the id of a directory", "write the id, 32 digits in five groups")
 		}
 	}
-}
-
-// worldIssuers are providers at which anybody can have an account. The tenant
-// with a number is that of personal Microsoft accounts.
-var worldIssuers = regexp.MustCompile(`^(?i)https://(accounts\.google\.com|github\.com|gitlab\.com|login\.microsoftonline\.com/(common|organizations|consumers|9188040d-6c67-4c5b-b112-36a304b66dad)/v2\.0)/?$`)
-
-// personalTenant is the directory of personal Microsoft accounts.
-const personalTenant = "9188040d-6c67-4c5b-b112-36a304b66dad"
-
-// checkWorld refuses a configuration that lets in anybody with an account at a
-// public provider, unless it says that this is meant. Each provider is judged
-// by itself: one that is restricted does not restrict another.
-func (l *loader) checkWorld() {
-	in := l.cfg.SignIn
-	if len(in.AllowedEmails)+len(in.AllowedDomains)+len(in.AllowedGroups) > 0 {
-		return
-	}
-	for i, p := range l.cfg.Providers {
-		remedy, world := admitsTheWorld(p)
-		if !world || !l.ok(fmt.Sprintf("providers[%d]", i)) {
-			continue
-		}
-		l.fail("sign_in", fmt.Sprintf("provider %s gives an account to anybody, and nobody is named who may sign in", p.ID),
-			"set sign_in.allowed_domains or sign_in.allowed_emails"+remedy+`, or sign_in.allowed_domains: ["*"] if everybody is meant`)
-	}
-}
-
-// admitsTheWorld reports whether anybody can sign in with p, and what of p's own
-// would change that.
-func admitsTheWorld(p Provider) (remedy string, world bool) {
-	switch p.Type {
-	case "google":
-		return ", or the provider's hosted_domains", len(p.HostedDomains) == 0
-	case "github":
-		public := p.BaseURL == "" || worldIssuers.MatchString(p.BaseURL)
-		return ", or the provider's orgs or teams", public && len(p.Orgs)+len(p.Teams) == 0
-	case "entra":
-		several := p.Tenant == "common" || p.Tenant == "organizations"
-		personal := p.Tenant == "consumers" || strings.EqualFold(p.Tenant, personalTenant)
-		return ", or the provider's allowed_tenants", personal || several && len(p.AllowedTenants) == 0
-	case "gitlab":
-		return "", p.Issuer == "" || worldIssuers.MatchString(p.Issuer)
-	case "oauth2": // its issuer can be anything
-		u, err := url.Parse(p.AuthorizeURL)
-		return "", worldIssuers.MatchString(p.Issuer) || err == nil && worldIssuers.MatchString("https://"+u.Host)
-	}
-	return "", worldIssuers.MatchString(p.Issuer)
 }

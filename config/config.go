@@ -101,7 +101,7 @@ type Provider struct {
 	ID       string `yaml:"id" required:"true" example:"corp" doc:"The short name, part of the callback address: public_url + prefix + /callback/ + id. Lower-case letters, digits and dashes, 32 at most."`
 	Name     string `yaml:"name" derived:"the id" example:"Example Corp" doc:"The name that people see."`
 	Type     string `yaml:"type" enum:"oidc,google,github,entra,gitlab,keycloak,okta,auth0,oauth2" example:"oidc" doc:"The kind of provider: oidc is any OpenID Connect provider with discovery, entra is Microsoft Entra ID, oauth2 is a provider without ID tokens. Required."`
-	Issuer   string `yaml:"issuer" flag:"issuer" types:"oidc,google,gitlab,keycloak,okta,auth0,oauth2" derived:"google and gitlab: the public one" example:"https://id.example.com" doc:"The issuer's address, exactly as the provider writes it. With oauth2 it is any address that stands for the provider: user ids follow from it. Required unless there is a default."`
+	Issuer   string `yaml:"issuer" flag:"issuer" types:"oidc,google,gitlab,keycloak,okta,auth0,oauth2" derived:"google and gitlab: the public one" example:"https://id.example.com" doc:"The issuer's address, exactly as the provider writes it. With oauth2 it is any address that stands for the provider: user ids follow from it, so it must be no other provider's. Required unless there is a default."`
 	BaseURL  string `yaml:"base_url" flag:"base_url" types:"github,entra" derived:"github.com, or Entra's public cloud" example:"https://github.example.com" doc:"The address of a GitHub Enterprise Server, or of Entra in a national cloud."`
 	Tenant   string `yaml:"tenant" flag:"tenant" types:"entra" example:"72f988bf-86f1-41af-91ab-2d7cd011db47" doc:"The directory: its id, or organizations, common or consumers for many. Required."`
 	ClientID string `yaml:"client_id" flag:"client_id" example:"authproxy" doc:"The client id that the provider gave. Required."`
@@ -140,7 +140,7 @@ type GoogleGroups struct {
 	AdminEmail         string        `yaml:"admin_email" example:"admin@example.com" doc:"The administrator for whom the service account acts, by domain-wide delegation. Required for admin."`
 	ServiceAccountFile string        `yaml:"service_account_file" example:"/run/secrets/google.json" doc:"The JSON key of the service account. Required for admin; cloud_identity otherwise uses the identity of the machine or workload."`
 	Nested             bool          `yaml:"nested" default:"false" example:"true" doc:"Count the groups that a group of the user is in, too. With cloud_identity this needs an Enterprise or Premium edition."`
-	Cache              time.Duration `yaml:"cache" default:"5m" example:"15m" doc:"How long a user's groups are good for before they are read again. While they cannot be read, the earlier ones go on for a day."`
+	Cache              time.Duration `yaml:"cache" default:"5m" example:"15m" doc:"How long a user's groups are good for before they are read again, 24h at most. While they cannot be read, the earlier ones go on for a day."`
 }
 
 // ClaimPaths say where a userinfo answer holds what.
@@ -170,7 +170,7 @@ type Endpoints struct {
 type SignIn struct {
 	AllowedEmails  []string `yaml:"allowed_emails" nonempty:"true" example:"[alice@example.com]" doc:"Addresses, compared whole. Only verified addresses count."`
 	AllowedDomains []string `yaml:"allowed_domains" nonempty:"true" example:"[example.com]" doc:"Domains of addresses, compared whole; subdomains do not count. \"*\" admits everybody the providers admit."`
-	AllowedGroups  []string `yaml:"allowed_groups" nonempty:"true" example:"[staff]" doc:"Groups, as the provider names them."`
+	AllowedGroups  []string `yaml:"allowed_groups" nonempty:"true" example:"[staff]" doc:"Groups, as the provider names them. A name means the same group whichever provider says it, here, in rules and in roles. So with several providers no group may be named while one of them lets anybody make groups, as github.com, gitlab.com and Entra for many tenants do, and is not restricted to some."`
 }
 
 // Rule is one line of the answer to "who may do what". Exactly one of Allow,

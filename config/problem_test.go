@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -17,6 +18,30 @@ func provider(settings string) string {
 // googleGroups returns a file whose provider reads groups with these settings.
 func googleGroups(settings string) string {
 	return with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example], groups: {" + settings + "}}]")
+}
+
+// entraTenant is the issuer of a tenant of Entra.
+const entraTenant = "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0"
+
+// oauth2Entry is a provider o that sends browsers to authorize.
+func oauth2Entry(authorize string) string {
+	return "{id: o, type: oauth2, issuer: \"https://x\", client_id: a, authorize_url: \"" + authorize + "\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\"}"
+}
+
+// oauth2 is the list with this provider alone.
+func oauth2(authorize string) string { return "providers: [" + oauth2Entry(authorize) + "]" }
+
+// beside returns a file with providers beside corp, which nobody can join, and
+// further settings.
+func beside(providers, settings string) string {
+	return with("providers: [{id: corp, type: oidc, issuer: \"https://id.example.com\", client_id: a}, "+providers+"]", settings)
+}
+
+// issued returns a file with corp, an OAuth 2.0 provider o of this issuer and
+// another provider.
+func issued(issuer, other string) string {
+	entry := strings.Replace(oauth2Entry("https://x/a"), "https://x\"", issuer+"\"", 1)
+	return beside(entry+", "+other, "sign_in: {allowed_domains: [x.example]}")
 }
 
 func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
@@ -153,7 +178,37 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"google as any provider", with("providers: [{id: o, type: oidc, issuer: \"https://accounts.google.com\", client_id: a}]"), "sign_in: provider o gives"},
 		{"github.com as any OAuth 2.0 provider", with("providers: [{id: o, type: oauth2, issuer: \"https://x\", client_id: a, authorize_url: \"https://github.com/login/oauth/authorize\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\"}]"), "sign_in: provider o gives"},
 		{"github.com by its issuer", with("providers: [{id: o, type: oauth2, issuer: \"https://github.com\", client_id: a, authorize_url: \"https://x/a\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\"}]"), "sign_in: provider o gives"},
+		{"personal accounts among the allowed tenants", with("providers: [{id: e, type: entra, tenant: common, client_id: a, allowed_tenants: [72f988bf-86f1-41af-91ab-2d7cd011db47, 9188040D-6c67-4c5b-b112-36a304b66dad]}]"), "sign_in: provider e gives an account to anybody, and nobody is named who may sign in; set sign_in.allowed_domains or sign_in.allowed_emails, or the provider's allowed_tenants, without the one of personal accounts"},
+		{"every Entra tenant as any OAuth 2.0 provider", with(oauth2("https://login.microsoftonline.com/common/oauth2/v2.0/authorize")), "sign_in: provider o gives"},
+		{"personal accounts as any OAuth 2.0 provider", with(oauth2("https://login.microsoftonline.com//9188040d-6c67-4c5b-b112-36a304b66dad/oauth2/v2.0/authorize")), "sign_in: provider o gives"},
+		{"every Entra tenant behind dots", with(oauth2("https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/%2e%2e/common/oauth2/v2.0/authorize")), "sign_in: provider o gives"},
+		{"google by where browsers are sent", with(oauth2("https://Accounts.Google.com/o/oauth2/v2/auth")), "sign_in: provider o gives"},
+		{"github.com with a port", with("providers: [{id: g, type: github, base_url: \"https://github.com:443/\", client_id: a}]"), "sign_in: provider g gives"},
+		{"github.com with www", with("providers: [{id: g, type: github, base_url: \"https://www.GitHub.com\", client_id: a}]"), "sign_in: provider g gives"},
+		{"github.com with a dot at the end", with("providers: [{id: g, type: github, base_url: \"https://github.com.\", client_id: a}]"), "providers.g.base_url: has no valid host"},
+		{"github.com by its endpoint", with("providers: [{id: g, type: github, base_url: \"https://github.example.com\", client_id: a, endpoints: {authorize_url: \"https://github.com/login/oauth/authorize\"}}]"), "sign_in: provider g gives"},
+		{"github.com by its API", with("providers: [{id: g, type: github, base_url: \"https://github.example.com\", client_id: a, endpoints: {api_url: \"https://api.github.com\"}}]"), "sign_in: provider g gives"},
+		{"gitlab.com with a port", with("providers: [{id: l, type: gitlab, issuer: \"https://gitlab.com:443\", client_id: a}]"), "sign_in: provider l gives"},
+		{"gitlab.com by its endpoint", provider("endpoints: {authorize_url: \"https://gitlab.com/oauth/authorize\"}"), "sign_in: provider corp gives"},
 		{"a restricted provider beside an open one", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example]}, {id: h, type: github, client_id: a}]"), "sign_in: provider h gives"},
+
+		{"groups for sign-in beside github.com", beside("{id: g, type: github, client_id: a}", "sign_in: {allowed_groups: [staff]}"), "sign_in.allowed_groups: means a group of that name at any provider, and anybody can make one at g; restrict g by orgs or teams, or name domains or e-mail addresses instead"},
+		{"groups for sign-in beside gitlab.com", beside("{id: l, type: gitlab, client_id: a}", "sign_in: {allowed_groups: [staff]}"), "sign_in.allowed_groups: means a group of that name at any provider, and anybody can make one at l; name domains or e-mail addresses instead"},
+		{"groups of a role beside github.com", beside("{id: g, type: github, client_id: a}", "sign_in: {allowed_domains: [x.example]}\nidentity: {roles: {admin: {groups: [staff]}}}"), "identity.roles.admin.groups: means a group of that name"},
+		{"groups of a rule beside github.com", beside("{id: g, type: github, client_id: a}", "sign_in: {allowed_domains: [\"*\"]}\nrules: [{allow: anyone, path: /a}, {require: {groups: [staff], domains: [x.example]}}]"), "rules[1].require.groups: means a group of that name"},
+		{"groups beside every Entra tenant", beside("{id: e, type: entra, tenant: common, client_id: a}", "sign_in: {allowed_groups: [staff]}"), "can make one at e; restrict e by allowed_tenants"},
+		{"groups beside github.com as any OAuth 2.0 provider", beside(oauth2Entry("https://github.com/login/oauth/authorize"), "sign_in: {allowed_groups: [staff]}"), "can make one at o; name domains"},
+		{"groups beside two public providers", beside("{id: g, type: github, client_id: a}, {id: e, type: entra, tenant: common, client_id: a}", "sign_in: {allowed_groups: [staff]}"), "can make one at g and e; restrict g by orgs or teams and e by allowed_tenants, or name domains"},
+
+		{"the issuer of github.com for another", issued("https://github.com", "{id: g, type: github, client_id: a, orgs: [a]}"), "providers.o.issuer: is the issuer of g too, so that a user of one could have the id of a user of the other; write an address of its own"},
+		{"the issuer of Google for another", issued("https://Accounts.google.com:443/", "{id: g, type: google, client_id: a, hosted_domains: [x.example]}"), "providers.o.issuer: is the issuer of g too"},
+		{"the issuer of gitlab.com for another", issued("https://gitlab.com", "{id: l, type: gitlab, client_id: a}"), "providers.o.issuer: is the issuer of l too"},
+		{"the issuer of an OpenID provider for another", issued("https://id.example.com/", ""), "providers.o.issuer: is the issuer of corp too"},
+		{"the issuer of a GitHub of one's own for another", issued("https://github.example.com", "{id: g, type: github, client_id: a, base_url: \"https://github.example.com/\"}"), "providers.o.issuer: is the issuer of g too"},
+		{"the issuer of an Entra tenant for another", issued(entraTenant, "{id: e, type: entra, client_id: a, tenant: 72F988bf-86f1-41af-91ab-2d7cd011db47}"), "providers.o.issuer: is the issuer of e too"},
+		{"the issuer of one of the Entra tenants for another", issued(entraTenant, "{id: e, type: entra, client_id: a, tenant: common, allowed_tenants: [72f988bf-86f1-41af-91ab-2d7cd011db47]}"), "providers.o.issuer: is the issuer of e too"},
+		{"the issuer of personal accounts for another", issued("https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0", "{id: e, type: entra, client_id: a, tenant: consumers}"), "providers.o.issuer: is the issuer of e too"},
+		{"one issuer for two OAuth 2.0 providers", beside(oauth2Entry("https://x/a")+", "+strings.Replace(oauth2Entry("https://x/a"), "id: o", "id: p", 1), ""), "providers.p.issuer: is the issuer of o too"},
 
 		{"an org for another type", provider("orgs: [acme]"), "providers.corp.orgs: has no effect with type oidc; remove it; it belongs to github"},
 		{"a domain for another type", provider("hosted_domains: [x.example]"), "providers.corp.hosted_domains: has no effect with type oidc"},
@@ -182,6 +237,7 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"an administrator that is none", googleGroups("admin_email: a, service_account_file: /s"), `providers.g.groups.admin_email: "a" is not an address`},
 		{"an administrator of nothing", googleGroups("api: cloud_identity, admin_email: a@x.example"), "providers.g.groups.admin_email: has no effect without service_account_file"},
 		{"groups without memory", googleGroups("api: cloud_identity, cache: 0"), "providers.g.groups.cache: is 0"},
+		{"groups with a long memory", googleGroups("api: cloud_identity, cache: 25h"), "providers.g.groups.cache: is 25h, so that whoever leaves a group keeps what it gives for longer than a day; write 24h or less"},
 		{"an org with a slash", with("providers: [{id: g, type: github, client_id: a, orgs: [a/b]}]"), `providers.g.orgs[0]: "a/b" is not an organization`},
 		{"a team without org", with("providers: [{id: g, type: github, client_id: a, teams: [sre]}]"), `providers.g.teams[0]: "sre" is not a team`},
 		{"no orgs", with("providers: [{id: g, type: github, client_id: a, orgs: []}]"), "providers.g.orgs: is an empty list"},
@@ -387,6 +443,18 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestOneHostHasOneSpelling(t *testing.T) {
+	for _, address := range []string{"https://github.com", "https://GitHub.com:443/x", "https://www.github.com", "https://github.com.", "https://WWW.github.com.:8443"} {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := plainHost(u); got != "github.com" {
+			t.Errorf("plainHost(%s) = %q, want github.com", address, got)
+		}
+	}
+}
+
 func TestTwoProvidersOfOneID(t *testing.T) {
 	entry := "  - {id: corp, type: oidc, issuer: \"https://x\", client_id: a}\n"
 	_, _, err := Load(source(with("providers:\n" + entry + entry)))
@@ -419,6 +487,16 @@ func TestWhatMustNotBeRefused(t *testing.T) {
 		{"a GitLab of one's own", with("providers: [{id: l, type: gitlab, issuer: \"https://gitlab.example.com\", client_id: a}]")},
 		{"a metadata server over http", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [x.example], groups: {api: cloud_identity}, endpoints: {metadata_url: \"http://metadata.internal\"}}]")},
 		{"oauth2 with scopes of its own", with("providers: [{id: o, type: oauth2, issuer: \"https://x\", client_id: a, authorize_url: \"https://x/a\", token_url: \"https://x/t\", userinfo_url: \"https://x/u\", scopes: [read]}]")},
+		{"one Entra tenant as any OAuth 2.0 provider", with(oauth2("https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/oauth2/v2.0/authorize"))},
+		{"a host that only begins like a public one", with(oauth2("https://github.com.example.com/a"))},
+		{"groups of github.com alone", with("providers: [{id: g, type: github, client_id: a}]\nsign_in: {allowed_groups: [acme]}")},
+		{"groups beside github.com for one organization", beside("{id: g, type: github, client_id: a, orgs: [acme]}", "sign_in: {allowed_groups: [staff]}")},
+		{"groups beside a GitHub of one's own", beside("{id: g, type: github, client_id: a, base_url: \"https://github.example.com\"}", "sign_in: {allowed_groups: [staff]}")},
+		{"groups beside Google, which sends none", beside("{id: g, type: google, client_id: a}", "sign_in: {allowed_groups: [staff]}")},
+		{"domains beside github.com", beside("{id: g, type: github, client_id: a}", "sign_in: {allowed_domains: [x.example]}\nidentity: {roles: {admin: {emails: [a@x.example]}}}")},
+		{"two clients of one OpenID provider", beside("{id: corp-2, type: oidc, issuer: \"https://id.example.com\", client_id: b}", "")},
+		{"an issuer of one's own beside all defaults", issued("https://id.example.com/other", "{id: g, type: github, client_id: a}, {id: h, type: google, client_id: a}, {id: l, type: gitlab, client_id: a}, {id: e, type: entra, tenant: common, client_id: a}")},
+		{"groups kept for a day", googleGroups("api: cloud_identity, cache: 24h")},
 		{"a hard end at the age", with("session: {absolute_max_age: 168h}")},
 	}
 	for _, tt := range tests {
