@@ -63,10 +63,10 @@ func rateLimited(res *http.Response) bool {
 // if there is none. A target at another origin is an error: the access token
 // would go along.
 func nextPage(current string, header http.Header) (string, error) {
-	for link := range strings.SplitSeq(strings.Join(header.Values("Link"), ","), ",") {
-		target, params, ok := strings.Cut(link, ">")
-		target = strings.TrimPrefix(strings.TrimSpace(target), "<")
-		if !ok || !hasRelNext(params) {
+	for rest := strings.Join(header.Values("Link"), ","); rest != ""; {
+		var target, params string
+		target, params, rest = cutLink(rest)
+		if !hasRelNext(params) {
 			continue
 		}
 		here, err := url.Parse(current)
@@ -82,8 +82,40 @@ func nextPage(current string, header http.Header) (string, error) {
 	return "", nil
 }
 
+// cutLink takes the first link off a Link header. The target comes first, since
+// it may hold commas and semicolons itself. What is no link has no parameters.
+func cutLink(header string) (target, params, rest string) {
+	after, isLink := strings.CutPrefix(strings.TrimLeft(header, " \t,"), "<")
+	target, after, closed := strings.Cut(after, ">")
+	if !isLink || !closed {
+		_, rest = cutUnquoted(header, ',')
+		return "", "", rest
+	}
+	params, rest = cutUnquoted(after, ',')
+	return target, params, rest
+}
+
+// cutUnquoted cuts s around the first sep that is not in a quoted string (RFC
+// 9110, section 5.6.4).
+func cutUnquoted(s string, sep byte) (before, after string) {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case quoted && s[i] == '\\':
+			i++ // the next one is meant literally
+		case !quoted && s[i] == sep:
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
 func hasRelNext(params string) bool {
-	for param := range strings.SplitSeq(params, ";") {
+	for params != "" {
+		var param string
+		param, params = cutUnquoted(params, ';')
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
 		if strings.EqualFold(name, "rel") && strings.EqualFold(strings.Trim(value, `"`), "next") {
 			return true

@@ -63,13 +63,28 @@ func (p *Provider) setEntra() error {
 // issues takes any tenant's issuer where there are several: which one it must
 // be, the ID token says.
 func (a *entra) issues(iss string) bool {
-	before, after, several := strings.Cut(a.issuer, tenantPlace)
-	if !several {
+	if !a.severalIssuers {
 		return iss == a.issuer
 	}
+	return a.tenantOf(iss) != ""
+}
+
+// tenantOf returns the tenant in an issuer that fits the template, else "".
+func (a *entra) tenantOf(iss string) string {
+	before, after, _ := strings.Cut(a.issuer, tenantPlace)
 	tenant, fits := strings.CutPrefix(iss, before)
 	tenant, fits2 := strings.CutSuffix(tenant, after)
-	return fits && fits2 && tenantID.MatchString(tenant)
+	if !fits || !fits2 || !tenantID.MatchString(tenant) {
+		return ""
+	}
+	return tenant
+}
+
+// admits reports whether the people of iss may sign in: a tenant that was taken
+// off the list is not ours any more, and neither are its sessions.
+func (a *entra) admits(iss string) bool {
+	allowed := a.p.config.AllowedTenants
+	return a.issues(iss) && (len(allowed) == 0 || containsFold(allowed, a.tenantOf(iss)))
 }
 
 func (a *entra) identify(ctx context.Context, e *endpoint, g *grant, want expected) (*Identity, error) {
@@ -84,7 +99,6 @@ func (a *entra) identify(ctx context.Context, e *endpoint, g *grant, want expect
 	if err := a.checkTenant(c); err != nil {
 		return nil, err
 	}
-	id.Issuer = c.Issuer
 	id.EmailVerified = c.vouchesForEmail()
 	if a.leftOut(c) {
 		if id.Groups, err = a.groups(ctx, g.access); err != nil {

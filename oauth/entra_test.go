@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -239,5 +240,99 @@ func TestEntraTenantsThatAreRefused(t *testing.T) {
 		if p, err := oauth.New(c); err == nil {
 			t.Errorf("%s: New = %v, want an error", tt.name, p)
 		}
+	}
+}
+
+func TestAnotherTenantsTokensAreRefusedWhileGraphIsDown(t *testing.T) {
+	h, keys := entraHarness(t, "common", nil)
+	was, err := entraSignIn(t, h, keys, tenantA, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was.Tokens.Refresh = "a-refresh-token"
+	h.override(t, "/graph/v1.0/me/getMemberGroups", refuse(http.StatusServiceUnavailable))
+	for tenant, want := range map[string]error{tenantA: nil, tenantB: oauth.ErrIDToken} {
+		claims := h.honestClaims(oauth.Login{})
+		claims["iss"], claims["tid"], claims["hasgroups"] = h.url+"/"+tenant+"/v2.0", tenant, true
+		h.override(t, "/token", answer(object{"access_token": "at-2-at-2", "id_token": keys.sign(t, claims, nil)}))
+		id, err := h.provider.Refresh(t.Context(), *was)
+		if !errors.Is(err, want) || err == nil && !id.Stale {
+			t.Errorf("tenant %s: %+v, %v, want %v or a stale identity", tenant, id, err, want)
+		}
+	}
+}
+
+// The key of personal accounts must not sign for an organization.
+func TestAKeyOfOneIssuerDoesNotSignForAnother(t *testing.T) {
+	tests := []struct {
+		name   string
+		tenant string // of the configuration
+		issuer any    // of the key, with HOST for the address
+		want   error
+	}{
+		{"for any tenant", "common", "HOST/{tenantid}/v2.0", nil},
+		{"for this tenant", "common", "HOST/" + tenantA + "/v2.0", nil},
+		{"for another tenant", "common", "HOST/" + tenantB + "/v2.0", oauth.ErrIDToken},
+		{"for any tenant of another cloud", "common", "https://evil.example/{tenantid}/v2.0", oauth.ErrIDToken},
+		{"for whomever", "common", nil, nil},
+		{"for something that is no text", "common", 17, oauth.ErrUnavailable},
+		{"for another tenant, but it is this tenant's own set", tenantA, "HOST/" + tenantB + "/v2.0", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h, keys := entraHarness(t, tt.tenant, nil)
+			h.editJSONValue(t, "/entra-keys", object{"keys": []object{keyOf(t, keys, h.url, tt.issuer)}})
+			if _, err := entraSignIn(t, h, keys, tenantA, nil); !errors.Is(err, tt.want) {
+				t.Errorf("error = %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// keyOf is the published key with an issuer beside it, as Entra has it.
+func keyOf(t *testing.T, keys *signer, host string, issuer any) object {
+	t.Helper()
+	body, err := keys.public().MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key object
+	if err := json.Unmarshal(body, &key); err != nil {
+		t.Fatal(err)
+	}
+	if text, ok := issuer.(string); ok {
+		issuer = strings.Replace(text, "HOST", host, 1)
+	}
+	if issuer != nil {
+		key["issuer"] = issuer
+	}
+	return key
+}
+
+func TestATenantThatMayNotSignInIsNotOurs(t *testing.T) {
+	tests := []struct {
+		name    string
+		tenant  string
+		allowed []string
+		issuer  string
+		want    bool
+	}{
+		{"any tenant", "common", nil, tenantB, true},
+		{"an allowed tenant", "common", []string{tenantA, strings.ToUpper(tenantB)}, tenantB, true},
+		{"a tenant that was taken off the list", "common", []string{tenantA}, tenantB, false},
+		{"no tenant", "common", []string{tenantA}, "x", false},
+		{"the one tenant", tenantA, nil, tenantA, true},
+		{"another than the one tenant", tenantA, nil, tenantB, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h, _ := entraHarness(t, tt.tenant, func(c *oauth.Config) { c.AllowedTenants = tt.allowed })
+			if got := h.provider.Issues(h.url + "/" + tt.issuer + "/v2.0"); got != tt.want {
+				t.Errorf("Issues = %v, want %v", got, tt.want)
+			}
+			if h.provider.Issues("") {
+				t.Error("no issuer is ours, want it not to be")
+			}
+		})
 	}
 }

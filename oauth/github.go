@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // gitHub is github.com or a GitHub Enterprise Server. It has no ID tokens: who
@@ -24,6 +25,8 @@ const (
 	maxGitHubPages = 50
 	// maxParents bounds the teams that are looked up because a team is in them.
 	maxParents = 100
+	// gitHubTimeout bounds all that is asked about one person.
+	gitHubTimeout = 30 * time.Second
 )
 
 func (p *Provider) setGitHub() error {
@@ -73,7 +76,9 @@ func (h *gitHub) issues(iss string) bool {
 	return iss == h.p.config.BaseURL || iss == h.p.config.BaseURL+"/login/oauth"
 }
 
-func (h *gitHub) identify(ctx context.Context, _ *endpoint, g *grant, _ expected) (*Identity, error) {
+func (h *gitHub) identify(ctx context.Context, _ *endpoint, g *grant, want expected) (*Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, gitHubTimeout)
+	defer cancel()
 	var user struct {
 		ID      int64  `json:"id"`
 		Login   string `json:"login"`
@@ -91,6 +96,9 @@ func (h *gitHub) identify(ctx context.Context, _ *endpoint, g *grant, _ expected
 	id := &Identity{
 		Issuer: h.p.config.Issuer, Subject: strconv.FormatInt(user.ID, 10),
 		Name: cmp.Or(user.Name, user.Login), Picture: user.Picture,
+	}
+	if err := want.same(id.Issuer, id.Subject); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
 	var err error
 	if id.Email, err = h.email(ctx, g.access); err != nil {
@@ -132,8 +140,22 @@ type gitHubTeam struct {
 	} `json:"organization"`
 }
 
-// groups returns the person's organizations and teams, and which organizations
-// GitHub has left out because they want single sign-on first.
+// counts reports whether groups of org are told. Where organizations or teams
+// are configured, others are not: anybody can found an organization and name it
+// like a group that somebody else's rule is about.
+func (h *gitHub) counts(org string) bool {
+	c := h.p.config
+	if len(c.Orgs) == 0 && len(c.Teams) == 0 {
+		return true
+	}
+	return containsFold(c.Orgs, org) || slices.ContainsFunc(c.Teams, func(team string) bool {
+		of, _, _ := strings.Cut(team, "/")
+		return strings.EqualFold(of, org)
+	})
+}
+
+// groups returns the person's organizations and teams that count, and which
+// organizations GitHub has left out because they want single sign-on first.
 func (h *gitHub) groups(ctx context.Context, token string) (groups []string, hidden string, err error) {
 	type org struct {
 		Login string `json:"login"`
@@ -148,8 +170,11 @@ func (h *gitHub) groups(ctx context.Context, token string) (groups []string, hid
 	}
 	groups = []string{}
 	for _, o := range orgs {
-		groups = append(groups, o.Login)
+		if h.counts(o.Login) {
+			groups = append(groups, o.Login)
+		}
 	}
+	teams = slices.DeleteFunc(teams, func(t gitHubTeam) bool { return !h.counts(t.Org.Login) })
 	more, err := h.teams(ctx, token, teams)
 	if err != nil {
 		return nil, "", err

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -348,4 +349,110 @@ func TestGitHubMayNameItselfInTheAnswer(t *testing.T) {
 			t.Errorf("iss %q: error = %v, want %v", iss, err, want)
 		}
 	}
+}
+
+func TestARefreshWhileGitHubIsBusyIsStale(t *testing.T) {
+	l := newGitHub(t)
+	l.on("/login/oauth/access_token", answer(object{"access_token": accessToken, "refresh_token": "ghr_first"}))
+	p := l.provider(t, gitHub(l))
+	was, err := l.signIn(t, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.on("/login/oauth/access_token", answer(object{"access_token": accessToken, "refresh_token": "ghr_second"}))
+	l.on("/api/v3/user/emails", refuse(403, "Retry-After", "60"))
+	id, err := p.Refresh(t.Context(), *was)
+	if err != nil || !id.Stale || id.Tokens.Refresh != "ghr_second" || len(id.Groups) != len(was.Groups) {
+		t.Fatalf("Refresh = %+v, %v, want the groups of before, stale, with the new token", id, err)
+	}
+	l.on("/api/v3/user", answer(object{"id": 583232, "login": "alice"}))
+	if id, err := p.Refresh(t.Context(), *was); !errors.Is(err, oauth.ErrIDToken) {
+		t.Errorf("with another person's tokens: %+v, %v, want %v", id, err, oauth.ErrIDToken)
+	}
+}
+
+// Anybody can found an organization and call it as they like.
+func TestOnlyConfiguredOrganizationsGiveGroups(t *testing.T) {
+	tests := []struct {
+		name        string
+		orgs, teams []string
+		want        []string
+	}{
+		{"none is configured", nil, nil, []string{"Other", "acme", "acme/dev", "acme/ops", "third", "third/dev"}},
+		{"one", []string{"ACME"}, nil, []string{"acme", "acme/dev", "acme/ops"}},
+		{"two", []string{"acme", "other"}, nil, []string{"Other", "acme", "acme/dev", "acme/ops"}},
+		{"that of a team", nil, []string{"Third/dev"}, []string{"third", "third/dev"}},
+		{"one and that of a team", []string{"other"}, []string{"third/dev"}, []string{"Other", "third", "third/dev"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newGitHub(t)
+			c := gitHub(l)
+			c.Orgs, c.Teams = tt.orgs, tt.teams
+			id, err := l.signIn(t, l.provider(t, c))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, id.Groups); diff != "" {
+				t.Errorf("groups (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestALinksTargetMayHoldCommas(t *testing.T) {
+	for name, link := range map[string]string{
+		"in the target":         `</api/v3/user/orgs?after=a,b;c&x=1>; rel="next"`,
+		"in a target before it": `</first?a=1,2>; rel="first", </api/v3/user/orgs?after=a,b;c&x=1>; rel="next"`,
+		"in a quoted parameter": `</first>; title="a, </evil>; rel=next, \"b"; rel="first", </api/v3/user/orgs?after=a,b;c&x=1>; rel="next"`,
+		"after what is no link": `what, </api/v3/user/orgs?after=a,b;c&x=1>; rel="next"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newGitHub(t)
+			l.on("/api/v3/user/orgs", func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.RawQuery == "after=a,b;c&x=1" {
+					writeJSON(w, gitHubOrgs("last"))
+					return
+				}
+				w.Header().Set("Link", link)
+				writeJSON(w, gitHubOrgs("first"))
+			})
+			c := gitHub(l)
+			c.Orgs = []string{"last"}
+			if _, err := l.signIn(t, l.provider(t, c)); err != nil {
+				t.Errorf("error = %v, want a member of the org on the second page", err)
+			}
+		})
+	}
+}
+
+func TestASlowGitHubIsGivenUpAfterThirtySeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := remoteConfig(roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				return answerWith(200, `{"access_token":"`+accessToken+`"}`)
+			}
+			select {
+			case <-time.After(9 * time.Second): // each is quick enough by itself
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+			if r.URL.Path == "/user" {
+				return answerWith(200, `{"id":1}`)
+			}
+			res, err := answerWith(200, `[]`)
+			res.Header.Set("Link", `<https://api.github.com/more?page=2>; rel="next"`)
+			return res, err
+		}))
+		c.Type, c.Issuer = oauth.GitHub, ""
+		p, err := oauth.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, err = p.Exchange(t.Context(), oauth.NewLogin("state"), oauth.Callback{State: "state", Code: "a-code"})
+		if got := time.Since(begin); !errors.Is(err, oauth.ErrUnavailable) || got != 30*time.Second {
+			t.Errorf("gave up after %v with %v, want 30s and %v", got, err, oauth.ErrUnavailable)
+		}
+	})
 }

@@ -71,6 +71,7 @@ func (g *google) identify(ctx context.Context, e *endpoint, tokens *grant, want 
 	if err := g.p.addUserinfo(ctx, e, tokens, id, false); err != nil {
 		return nil, err
 	}
+	id.EmailVerified = id.EmailVerified && (c.HD != "" || isGmail(id.Email))
 	// The groups of an account without a Workspace are nobody's to tell.
 	if g.groups == nil || c.HD == "" {
 		id.Groups = nil
@@ -78,6 +79,14 @@ func (g *google) identify(ctx context.Context, e *endpoint, tokens *grant, want 
 	}
 	id.Groups, err = g.groups.of(ctx, id)
 	return id, err
+}
+
+// isGmail reports whether Google itself gives out the address. Of any other it
+// knows only that somebody could once read its mail, unless a Workspace vouches
+// for it: whoever owns the address by now may be somebody else.
+func isGmail(address string) bool {
+	_, domain, _ := strings.Cut(address, "@")
+	return containsFold([]string{"gmail.com", "googlemail.com"}, domain)
 }
 
 // known is who was signed in, with the groups of now.

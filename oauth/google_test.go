@@ -458,3 +458,34 @@ func TestServiceAccountsThatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// Of an address that it does not give out, Google knows only that it was
+// somebody's once.
+func TestGoogleVouchesOnlyForItsOwnAddresses(t *testing.T) {
+	tests := []struct {
+		email    string
+		hd       any
+		verified bool
+		want     bool
+	}{
+		{"alice@gmail.com", nil, true, true},
+		{"Alice@GoogleMail.com", nil, true, true},
+		{"alice@gmail.com", nil, false, false},
+		{"alice@example.com", nil, true, false},
+		{"alice@example.com", "", true, false},
+		{"alice@example.com", "example.com", true, true},
+		{"alice@example.com", "example.com", false, false},
+		{"alice@gmail.com.evil.example", nil, true, false},
+		{"alice@gmail.com@evil.example", nil, true, false},
+		{"alice@evilgmail.com", nil, true, false},
+		{"gmail.com", nil, true, false},
+	}
+	h := googleHarness(t, func(*oauth.Config) {})
+	for _, tt := range tests {
+		h.faults(t, devidp.Faults{ClaimsEdit: both(set("email", tt.email), both(set("hd", tt.hd), set("email_verified", tt.verified)))})
+		id, err := h.signIn(t, h.provider)
+		if err != nil || id.Email != tt.email || id.EmailVerified != tt.want {
+			t.Errorf("%s, hd %v, email_verified %v: %+v, %v, want verified %v", tt.email, tt.hd, tt.verified, id, err, tt.want)
+		}
+	}
+}

@@ -27,6 +27,12 @@ type Identity struct {
 	AuthTime time.Time
 	AMR      []string
 	Tokens   Tokens
+	// Stale is set when [Provider.Refresh] got new tokens but could not read the
+	// person again: all but Tokens is then what was known before, and the person
+	// may have lost it. How long that is good enough is the caller's to bound. It
+	// is not set where a refresh has nobody to ask, as without an ID token and a
+	// userinfo endpoint.
+	Stale bool
 }
 
 // Tokens are what the provider issued. Expiries are zero where it did not say.
@@ -103,7 +109,9 @@ func (p *Provider) prove(ctx context.Context, e *endpoint, g *grant, want expect
 	if g.id == "" && want.was != nil {
 		id := &Identity{Issuer: want.was.Issuer, Subject: want.was.Subject}
 		if e.metadata.UserinfoURL == "" {
-			id.Groups = want.was.Groups // there is nobody to ask
+			// There is nobody to ask: what was known stays as good as it was.
+			id.Groups, id.Stale = want.was.Groups, want.was.Stale
+			id.Email, id.EmailVerified = want.was.Email, want.was.EmailVerified
 		}
 		return id, nil
 	}
@@ -144,7 +152,7 @@ func (p *Provider) verify(ctx context.Context, e *endpoint, g *grant, want expec
 		return nil, nil, err
 	}
 	id := &Identity{
-		Issuer: p.config.Issuer, Subject: c.Subject, SID: c.SID, AMR: c.AMR, Groups: groups,
+		Issuer: p.issuerOf(&c), Subject: c.Subject, SID: c.SID, AMR: c.AMR, Groups: groups,
 		Tokens: Tokens{ID: g.id, IDExpiry: token.Expiry},
 	}
 	id.describe(&c)
@@ -172,7 +180,18 @@ func (p *Provider) checkIDToken(c *claims, token *oidc.IDToken, want expected) e
 	case len(c.Events) > 0:
 		return errors.New("it is a logout token")
 	}
-	return nil
+	// Before userinfo or an API is asked: when those are down, the tokens of
+	// somebody else must not be kept for the person who was signed in.
+	return want.same(p.issuerOf(c), c.Subject)
+}
+
+// issuerOf returns the issuer of the person whom c is about. Only Entra's is in
+// the token: Google's may be written without its scheme there.
+func (p *Provider) issuerOf(c *claims) string {
+	if p.config.Type == Entra {
+		return c.Issuer
+	}
+	return p.config.Issuer
 }
 
 // addUserinfo asks the userinfo endpoint for what the ID token left out. With

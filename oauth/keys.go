@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,9 +27,19 @@ type keySet struct {
 	client *http.Client
 	now    func() time.Time
 
+	// severalIssuers is set where the set holds the keys of several issuers.
+	severalIssuers bool
+
 	mu      sync.Mutex // held during a fetch: one at a time, the others take its result
-	keys    []jose.JSONWebKey
+	keys    []publishedKey
 	fetched time.Time
+}
+
+// A publishedKey is an entry of a key set. Entra says beside each key for which
+// issuer it signs, with [tenantPlace] for any tenant; elsewhere issuer is empty.
+type publishedKey struct {
+	jose.JSONWebKey
+	issuer string
 }
 
 // VerifySignature returns the payload of raw if one of the keys signed it.
@@ -48,13 +59,13 @@ func (k *keySet) VerifySignature(ctx context.Context, raw string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if payload, ok := verify(jws, keys); ok {
+	if payload, ok := k.verify(jws, keys); ok {
 		return payload, nil
 	}
 	if keys, err = k.refetch(ctx); err != nil {
 		return nil, err
 	}
-	if payload, ok := verify(jws, keys); ok {
+	if payload, ok := k.verify(jws, keys); ok {
 		return payload, nil
 	}
 	return nil, errors.New("oauth: none of the provider's keys signed the ID token")
@@ -63,7 +74,7 @@ func (k *keySet) VerifySignature(ctx context.Context, raw string) ([]byte, error
 // verify tries the keys that the token's header can mean: those with its key
 // id, or all of them where it names none. Keys that the header brings along
 // (jwk, jku, x5u) are not looked at.
-func verify(jws *jose.JSONWebSignature, keys []jose.JSONWebKey) ([]byte, bool) {
+func (k *keySet) verify(jws *jose.JSONWebSignature, keys []publishedKey) ([]byte, bool) {
 	header := jws.Signatures[0].Header
 	for _, key := range keys {
 		if header.KeyID != "" && key.KeyID != "" && key.KeyID != header.KeyID {
@@ -75,15 +86,31 @@ func verify(jws *jose.JSONWebSignature, keys []jose.JSONWebKey) ([]byte, bool) {
 		if !key.IsPublic() {
 			continue // a symmetric or private key has no business in a published set
 		}
-		if payload, err := jws.Verify(key); err == nil {
-			return payload, true
+		payload, err := jws.Verify(key.JSONWebKey)
+		if err != nil || k.severalIssuers && !key.signsFor(payload) {
+			continue
 		}
+		return payload, true
 	}
 	return nil, false
 }
 
+// signsFor reports whether the key is for the issuer of an ID token: one for
+// personal accounts must not sign for an organization, though both are in the
+// same set. That was what the forged tokens of Storm-0558 did, in 2023.
+func (key *publishedKey) signsFor(payload []byte) bool {
+	if key.issuer == "" {
+		return true
+	}
+	var c claims
+	if json.Unmarshal(payload, &c) != nil {
+		return false
+	}
+	return strings.ReplaceAll(key.issuer, tenantPlace, c.TID) == c.Issuer
+}
+
 // current returns the known keys, fetching them the first time.
-func (k *keySet) current(ctx context.Context) ([]jose.JSONWebKey, error) {
+func (k *keySet) current(ctx context.Context) ([]publishedKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.keys) > 0 {
@@ -94,7 +121,7 @@ func (k *keySet) current(ctx context.Context) ([]jose.JSONWebKey, error) {
 
 // refetch returns the keys after a look for new ones, if the last look is long
 // enough ago.
-func (k *keySet) refetch(ctx context.Context) ([]jose.JSONWebKey, error) {
+func (k *keySet) refetch(ctx context.Context) ([]publishedKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.now().Sub(k.fetched) < refetchAfter {
@@ -109,7 +136,7 @@ func (k *keySet) refetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 
 // fetch reads the set. It goes on when the caller gives up, up to callTimeout:
 // the next fetch may be a minute away, and the others need this one.
-func (k *keySet) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
+func (k *keySet) fetch(ctx context.Context) ([]publishedKey, error) {
 	k.fetched = k.now()
 	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, k.url, nil)
 	if err != nil {
@@ -138,18 +165,21 @@ func (k *keySet) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 // readKeys returns the keys of a JWK Set that we understand. Others are left
 // out, as RFC 7517, section 5, asks: one key of a new kind must not void the
 // rest.
-func readKeys(set []byte) []jose.JSONWebKey {
+func readKeys(set []byte) []publishedKey {
 	var raw struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if json.Unmarshal(set, &raw) != nil {
 		return nil
 	}
-	var keys []jose.JSONWebKey
+	var keys []publishedKey
 	for _, text := range raw.Keys {
 		var key jose.JSONWebKey
-		if key.UnmarshalJSON(text) == nil {
-			keys = append(keys, key)
+		var of struct {
+			Issuer string `json:"issuer"`
+		}
+		if key.UnmarshalJSON(text) == nil && json.Unmarshal(text, &of) == nil {
+			keys = append(keys, publishedKey{key, of.Issuer})
 		}
 	}
 	return keys

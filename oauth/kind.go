@@ -67,6 +67,15 @@ type expected struct {
 	was *Identity
 }
 
+// same refuses a person other than the one who had signed in. Without such a
+// one it takes anybody.
+func (w expected) same(issuer, subject string) error {
+	if w.was != nil && (issuer != w.was.Issuer || subject != w.was.Subject) {
+		return errors.New("the refreshed tokens are another person's")
+	}
+	return nil
+}
+
 // setKind chooses the kind by the type and fills in what is usual for it.
 func (p *Provider) setKind() error {
 	c := &p.config

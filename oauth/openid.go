@@ -47,7 +47,7 @@ func (o *openID) describe(ctx context.Context) (*endpoint, error) {
 		IssuerURL: o.issuer, AuthURL: e.metadata.AuthorizeURL, TokenURL: e.metadata.TokenURL,
 		UserInfoURL: e.metadata.UserinfoURL, JWKSURL: e.metadata.JWKSURI, Algorithms: algorithms,
 	}).NewProvider(ctx)
-	e.keys = o.p.keySet(e)
+	e.keys = o.p.keySet(e, o.severalIssuers)
 	e.verifier = oidc.NewVerifier(o.issuer, e.keys, &oidc.Config{
 		ClientID: o.p.config.ClientID, SupportedSigningAlgs: algorithms, Now: o.p.config.Now,
 		SkipIssuerCheck: o.severalIssuers,
@@ -134,12 +134,13 @@ func (p *Provider) settle(e *endpoint) error {
 }
 
 // keySet returns the keys at e's jwks_uri. The old set goes on if the address is
-// the same: re-reading metadata must not forget keys or reset the fetch limit.
-func (p *Provider) keySet(e *endpoint) *keySet {
+// the same: re-reading metadata must not forget keys or reset the fetch limit. With several issuers each key
+// counts for its own only.
+func (p *Provider) keySet(e *endpoint, several bool) *keySet {
 	if old := p.current.Load(); old != nil && old.metadata.JWKSURI == e.metadata.JWKSURI {
 		return old.keys
 	}
-	return &keySet{url: e.metadata.JWKSURI, client: p.client, now: p.config.Now}
+	return &keySet{url: e.metadata.JWKSURI, client: p.client, now: p.config.Now, severalIssuers: several}
 }
 
 // checkEndpoint refuses an announced endpoint that is less protected than the

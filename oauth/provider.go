@@ -255,8 +255,12 @@ func (p *Provider) Name() string { return p.config.Name }
 func (p *Provider) Type() string { return p.config.Type }
 
 // Issues reports whether issuer is this provider's: the people of another one
-// are not its own, whatever its id.
+// are not its own, whatever its id. Of Entra's tenants only those count that may
+// sign in.
 func (p *Provider) Issues(issuer string) bool {
+	if a, ok := p.kind.(*entra); ok {
+		return a.admits(issuer)
+	}
 	return issuer != "" && (issuer == p.config.Issuer || p.kind.issues(issuer))
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -52,6 +53,9 @@ func (p *Provider) redeem(ctx context.Context, e *endpoint, code, verifier strin
 // not learn anew, such as a name, it takes over. An ID token that comes along
 // must be about the same person (OpenID Connect Core 1.0, section 12.2).
 //
+// If the person cannot be read again because the provider's keys, userinfo or
+// API fail, it returns was with the new tokens and Stale set.
+//
 // It is one attempt, because the provider may take a refresh token only once:
 // the caller sees to it that there is one at a time. [ErrRefreshRevoked] is the
 // only failure that says that the tokens are dead. With [ErrNotAllowed] the
@@ -75,14 +79,15 @@ func (p *Provider) Refresh(ctx context.Context, was Identity) (*Identity, error)
 		// because an API is down. An ID token that was not verified is.
 		p.config.Log.WarnContext(ctx, "tokens were refreshed, but the claims are the earlier ones", "provider", p.config.ID, "err", err)
 		known := was
+		known.Stale = true
 		g.id = ""
 		id, err = &known, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if id.Issuer != was.Issuer || id.Subject != was.Subject {
-		return nil, fmt.Errorf("%w: the refreshed tokens are another person's", ErrIDToken)
+	if err := (expected{was: &was}).same(id.Issuer, id.Subject); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
 	id.takeOver(&was)
 	id.Tokens = was.Tokens.renewed(g, id.Tokens)
@@ -108,13 +113,10 @@ func (p *Provider) renew(ctx context.Context, e *endpoint, refresh string) (*gra
 	return nil, fmt.Errorf("%w: refresh: %w", ErrUnavailable, refused)
 }
 
-// takeOver fills in what id does not know and was does. Groups are not among
-// it: many providers leave out an empty list, and whoever was thrown out of the
-// last group must not keep it.
+// takeOver fills in what id does not know and was does. Groups and the address
+// are not among it: many providers leave out what is empty, and whoever was
+// thrown out of the last group, or lost the address, must not keep it.
 func (id *Identity) takeOver(was *Identity) {
-	if id.Email == "" {
-		id.Email, id.EmailVerified = was.Email, was.EmailVerified
-	}
 	for mine, theirs := range map[*string]string{&id.Name: was.Name, &id.Picture: was.Picture, &id.SID: was.SID} {
 		if *mine == "" {
 			*mine = theirs
@@ -296,13 +298,13 @@ func withQuery(address string, q url.Values) (string, error) {
 }
 
 // seconds is a number of seconds that some providers send as text. What is
-// neither counts as not told, and what is too long as a year.
+// neither counts as not told, "NaN" included, and what is too long as a year.
 type seconds int64
 
 // UnmarshalJSON takes 3600 and "3600".
 func (s *seconds) UnmarshalJSON(b []byte) error {
 	n, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
-	if err != nil || n <= 0 {
+	if err != nil || math.IsNaN(n) || n <= 0 {
 		*s = 0
 		return nil
 	}

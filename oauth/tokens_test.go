@@ -164,13 +164,16 @@ func TestWhatARefreshTells(t *testing.T) {
 		faults devidp.Faults
 		want   []string // groups
 		id     bool     // there is a new ID token
+		stale  bool
 	}{
-		{"new groups in the ID token", devidp.Faults{ClaimsEdit: set("groups", []string{"new"})}, []string{"new"}, true},
-		{"new groups in userinfo", devidp.Faults{OmitIDToken: true, UserinfoEdit: set("groups", []string{"new"})}, []string{"new"}, false},
-		{"no groups any more", devidp.Faults{ClaimsEdit: set("groups", nil), UserinfoEdit: set("groups", nil)}, nil, true},
-		{"no groups any more in userinfo", devidp.Faults{OmitIDToken: true, UserinfoEdit: set("groups", nil)}, nil, false},
+		{"new groups in the ID token", devidp.Faults{ClaimsEdit: set("groups", []string{"new"})}, []string{"new"}, true, false},
+		{"new groups in userinfo", devidp.Faults{OmitIDToken: true, UserinfoEdit: set("groups", []string{"new"})}, []string{"new"}, false, false},
+		{"no groups any more", devidp.Faults{ClaimsEdit: set("groups", nil), UserinfoEdit: set("groups", nil)}, nil, true, false},
+		{"no groups any more in userinfo", devidp.Faults{OmitIDToken: true, UserinfoEdit: set("groups", nil)}, nil, false, false},
 		// The refresh token is used up, so the new one must come out.
-		{"userinfo is down", devidp.Faults{OmitIDToken: true, Status: map[string]int{"/userinfo": 503}}, []string{"admins", "staff"}, false},
+		{"userinfo is down", devidp.Faults{OmitIDToken: true, Status: map[string]int{"/userinfo": 503}}, []string{"admins", "staff"}, false, true},
+		{"userinfo is busy", devidp.Faults{OmitIDToken: true, Status: map[string]int{"/userinfo": 429}}, []string{"admins", "staff"}, false, true},
+		{"userinfo refuses", devidp.Faults{OmitIDToken: true, Status: map[string]int{"/userinfo": 403}}, []string{"admins", "staff"}, false, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -188,6 +191,9 @@ func TestWhatARefreshTells(t *testing.T) {
 				t.Errorf("new refresh token %v, new ID token %v, want true and %v",
 					got.Tokens.Refresh != was.Tokens.Refresh, got.Tokens.ID != was.Tokens.ID, tt.id)
 			}
+			if got.Stale != tt.stale {
+				t.Errorf("stale = %v, want %v", got.Stale, tt.stale)
+			}
 			if got.Email != "alice@example.com" || !got.EmailVerified || got.SID != was.SID || !got.AuthTime.Equal(was.AuthTime) {
 				t.Errorf("identity = %+v, want the rest to stay", got)
 			}
@@ -201,8 +207,69 @@ func TestARefreshThatTellsNothingKeepsTheGroups(t *testing.T) {
 	was := h.offline(t)
 	h.faults(t, devidp.Faults{OmitIDToken: true})
 	got, err := h.refresh(t.Context(), t, was)
-	if err != nil || !slices.Equal(got.Groups, []string{"admins", "staff"}) {
-		t.Errorf("identity = %+v, %v, want the groups of before", got, err)
+	if err != nil || !slices.Equal(got.Groups, []string{"admins", "staff"}) || got.Email != "alice@example.com" || !got.EmailVerified || got.Stale {
+		t.Fatalf("identity = %+v, %v, want the groups and the address of before, not stale", got, err)
+	}
+	got.Stale = true // by an earlier refresh
+	if again, err := h.refresh(t.Context(), t, got); err != nil || !again.Stale {
+		t.Errorf("identity = %+v, %v, want what was stale to stay so", again, err)
+	}
+}
+
+func TestAPersonWhoIsReadAgainIsNotStaleAnyMore(t *testing.T) {
+	h := newHarness(t)
+	was := h.offline(t)
+	was.Stale = true
+	for _, f := range []devidp.Faults{{}, {OmitIDToken: true}} {
+		h.faults(t, f)
+		got, err := h.refresh(t.Context(), t, was)
+		if err != nil || got.Stale {
+			t.Fatalf("identity = %+v, %v, want it not stale", got, err)
+		}
+		was.Tokens = got.Tokens
+	}
+}
+
+// Otherwise a session would go on with the tokens of somebody else.
+func TestAnotherPersonsTokensAreRefusedWhileUserinfoIsDown(t *testing.T) {
+	for name, edit := range map[string]func(map[string]any){
+		"another subject":            set("sub", "bob"),
+		"the subject in other cases": set("sub", strings.ToUpper(aliceSubject)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t)
+			was := h.offline(t)
+			h.faults(t, devidp.Faults{ClaimsEdit: both(edit, set("groups", nil)), Status: map[string]int{"/userinfo": 503}})
+			before := len(h.requests("GET /userinfo"))
+			if id, err := h.refresh(t.Context(), t, was); !errors.Is(err, oauth.ErrIDToken) {
+				t.Errorf("identity = %+v, %v, want %v", id, err, oauth.ErrIDToken)
+			}
+			if got := len(h.requests("GET /userinfo")) - before; got != 0 {
+				t.Errorf("userinfo was asked %d times about another person, want never", got)
+			}
+		})
+	}
+}
+
+func TestAWithdrawnAddressIsNotRestored(t *testing.T) {
+	withdrawn := set("email", nil)
+	tests := []struct {
+		name   string
+		faults devidp.Faults
+	}{
+		{"by the ID token and userinfo", devidp.Faults{ClaimsEdit: withdrawn, UserinfoEdit: withdrawn}},
+		{"by userinfo alone", devidp.Faults{OmitIDToken: true, UserinfoEdit: withdrawn}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHarness(t)
+			was := h.offline(t)
+			h.faults(t, tt.faults)
+			got, err := h.refresh(t.Context(), t, was)
+			if err != nil || got.Email != "" || got.EmailVerified || got.Name != was.Name {
+				t.Errorf("identity = %+v, %v, want no address and the old name", got, err)
+			}
+		})
 	}
 }
 
@@ -217,8 +284,8 @@ func TestARefreshWithoutKeysKeepsTheOldIDToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Tokens.ID != was.Tokens.ID || got.Tokens.Refresh == was.Tokens.Refresh || !slices.Equal(got.Groups, was.Groups) {
-		t.Error("want the old ID token and groups with the new refresh token")
+	if !got.Stale || got.Tokens.ID != was.Tokens.ID || got.Tokens.Refresh == was.Tokens.Refresh || !slices.Equal(got.Groups, was.Groups) {
+		t.Error("want the old ID token and groups, stale, with the new refresh token")
 	}
 }
 

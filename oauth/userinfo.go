@@ -27,7 +27,8 @@ type ClaimPaths struct {
 	// ID is a text or a whole number that never changes and is never given to
 	// somebody else.
 	ID string
-	// Email counts only where EmailVerified leads to true.
+	// Email counts only where EmailVerified leads to true, and where one of them
+	// leads through a list, in the same entry.
 	Email, EmailVerified string
 	Name, Picture        string
 	// Groups is a text or a list of texts.
@@ -82,14 +83,12 @@ func (u *userinfoOnly) read(raw []byte) (*Identity, error) {
 	if id.Subject, err = subject(at(info, cmp.Or(paths.ID, "id"))); err != nil {
 		return nil, err
 	}
-	for field, path := range map[*string]string{&id.Email: paths.Email, &id.Name: paths.Name, &id.Picture: paths.Picture} {
+	for field, path := range map[*string]string{&id.Name: paths.Name, &id.Picture: paths.Picture} {
 		if values := at(info, path); len(values) == 1 {
 			*field, _ = values[0].(string)
 		}
 	}
-	if verified := at(info, paths.EmailVerified); len(verified) == 1 && id.Email != "" {
-		id.EmailVerified = verified[0] == true || verified[0] == "true"
-	}
+	id.Email, id.EmailVerified = address(info, paths)
 	for _, value := range at(info, paths.Groups) {
 		group, ok := value.(string)
 		if !ok {
@@ -98,6 +97,21 @@ func (u *userinfoOnly) read(raw []byte) (*Identity, error) {
 		id.Groups = append(id.Groups, group)
 	}
 	return id, nil
+}
+
+// address returns the one address, and whether it is verified. In a list of
+// addresses the word that one of them is verified says nothing of the others.
+func address(info any, paths ClaimPaths) (email string, isVerified bool) {
+	emails := find(info, paths.Email, place{})
+	if len(emails) != 1 {
+		return "", false
+	}
+	email, _ = emails[0].value.(string)
+	verified := find(info, paths.EmailVerified, place{})
+	if email == "" || len(verified) != 1 || verified[0].entry != emails[0].entry {
+		return email, false
+	}
+	return email, verified[0].value == true || verified[0].value == "true"
 }
 
 // subject returns the one text or whole number of values. Other numbers are
@@ -121,13 +135,38 @@ func subject(values []any) (string, error) {
 // at returns what path leads to in value, without nulls; nothing for an empty
 // path. A name that holds dots comes before a path.
 func at(value any, path string) []any {
+	var all []any
+	for _, f := range find(value, path, place{}) {
+		all = append(all, f.value)
+	}
+	return all
+}
+
+// A place is where a search is: the names and numbers of entries on the way
+// there, and that way up to the last entry of a list.
+type place struct{ way, entry string }
+
+func (p place) named(name string) place {
+	return place{p.way + "." + strconv.Quote(name), p.entry}
+}
+
+func (p place) numbered(i int) place {
+	way := p.way + "[" + strconv.Itoa(i) + "]"
+	return place{way, way}
+}
+
+// A found value comes with the entry of a list that it is in, "" for none.
+type found struct {
+	value any
+	entry string
+}
+
+func find(value any, path string, here place) []found {
 	switch v := value.(type) {
-	case nil:
-		return nil
 	case []any:
-		var all []any
-		for _, entry := range v {
-			all = append(all, at(entry, path)...)
+		var all []found
+		for i, entry := range v {
+			all = append(all, find(entry, path, here.numbered(i))...)
 		}
 		return all
 	case map[string]any:
@@ -135,29 +174,29 @@ func at(value any, path string) []any {
 			return nil
 		}
 		if below, ok := v[path]; ok {
-			return leaves(below)
+			return leaves(below, here.named(path))
 		}
 		head, rest, nested := strings.Cut(path, ".")
 		if !nested {
 			return nil
 		}
-		return at(v[head], rest)
+		return find(v[head], rest, here.named(head))
 	}
 	return nil
 }
 
 // leaves returns the entries of a list, and anything else as one.
-func leaves(value any) []any {
+func leaves(value any, here place) []found {
 	list, ok := value.([]any)
 	switch {
 	case value == nil:
 		return nil
 	case !ok:
-		return []any{value}
+		return []found{{value, here.entry}}
 	}
-	var all []any
-	for _, entry := range list {
-		all = append(all, leaves(entry)...)
+	var all []found
+	for i, entry := range list {
+		all = append(all, leaves(entry, here.numbered(i))...)
 	}
 	return all
 }

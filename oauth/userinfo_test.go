@@ -131,3 +131,31 @@ func TestAPlainProviderNeedsItsAddresses(t *testing.T) {
 		t.Errorf("address = %q, %v, want the configured query and neither nonce nor scope", address, err)
 	}
 }
+
+func TestAnAddressIsVerifiedByItsOwnEntry(t *testing.T) {
+	tests := []struct {
+		name, info, email, verified string
+		want                        bool
+	}{
+		{"the same entry", `{"id":1,"m":[{"a":"a@x.example","ok":true}]}`, "m.a", "m.ok", true},
+		{"the same entry among others", `{"id":1,"m":[{},{"a":"a@x.example","ok":true}]}`, "m.a", "m.ok", true},
+		{"deep in the same entry", `{"id":1,"m":[{"v":{"a":"a@x.example"},"w":{"ok":true}}]}`, "m.v.a", "m.w.ok", true},
+		{"another entry", `{"id":1,"m":[{"a":"a@x.example"},{"ok":true}]}`, "m.a", "m.ok", false},
+		{"another entry, with null in its own", `{"id":1,"m":[{"a":"a@x.example","ok":null},{"a":null,"ok":true}]}`, "m.a", "m.ok", false},
+		{"an entry of another list", `{"id":1,"m":[{"a":"a@x.example"}],"n":[{"ok":true}]}`, "m.a", "n.ok", false},
+		{"an entry of a list in the entry", `{"id":1,"m":[{"a":"a@x.example","n":[{"ok":true}]}]}`, "m.a", "m.n.ok", false},
+		{"a list of a name with dots", `{"id":1,"m.n":["a@x.example"],"m":{"n":[{"ok":true}]}}`, "m.n", "m.n.ok", false},
+		{"no list", `{"id":1,"m":[{"a":"a@x.example"}],"ok":true}`, "m.a", "ok", false},
+		{"a list for an address without one", `{"id":1,"a":"a@x.example","ok":[true]}`, "a", "ok", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l, c := newPlain(t, tt.info)
+			c.Claims.Email, c.Claims.EmailVerified = tt.email, tt.verified
+			id, err := l.signIn(t, l.provider(t, c))
+			if err != nil || id.Email != "a@x.example" || id.EmailVerified != tt.want {
+				t.Errorf("identity = %+v, %v, want the address, verified %v", id, err, tt.want)
+			}
+		})
+	}
+}
