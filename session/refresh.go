@@ -22,7 +22,16 @@ type Refreshed struct {
 	User User
 	// Tokens are those to be kept from now on.
 	Tokens Tokens
+	// Stale says that there are new tokens, but that the person could not be read
+	// again: User is as before.
+	Stale bool
 }
+
+// maxStale is how long a session goes on with what was known of its person while
+// the provider renews the tokens and does not say who they are for. It must end:
+// what keeps the provider from saying so may be the person's own quota, used up
+// on purpose.
+const maxStale = 24 * time.Hour
 
 const (
 	// refreshAhead is how long before the end of a token a new one is fetched;
@@ -157,6 +166,9 @@ func (m *Manager) settle(e *entry, was *Session, got *Refreshed, err error) stri
 	if err == nil && (got.User.Issuer != was.User.Issuer || got.User.Subject != was.User.Subject) {
 		err = errors.New("session: the refreshed tokens are another person's")
 	}
+	if err == nil && got.Stale && now.Sub(s.lastRead()) >= maxStale {
+		err = fmt.Errorf("%w: the provider has not said for a day who they are", ErrBarred)
+	}
 	switch {
 	case err == nil:
 		if m.live(e, s) {
@@ -166,7 +178,7 @@ func (m *Manager) settle(e *entry, was *Session, got *Refreshed, err error) stri
 		return outcomeSuperseded // a newer cookie has come in from elsewhere
 	case errors.Is(err, ErrRevoked) && m.KeepSuperseded && s.maybeSuperseded(now):
 		if m.live(e, s) {
-			_ = m.install(e, s.refreshed(&Refreshed{User: s.User}, now)) // else the next request tries again
+			_ = m.install(e, s.refreshed(&Refreshed{User: s.User, Stale: true}, now)) // else the next request tries again
 		}
 		return outcomeSuperseded
 	case errors.Is(err, ErrRevoked), errors.Is(err, ErrBarred):
@@ -190,8 +202,19 @@ func (s *Session) refreshed(got *Refreshed, now time.Time) *Session {
 	c.User, c.Tokens = got.User, got.Tokens
 	c.User.ID, c.User.Provider = s.User.ID, s.User.Provider
 	c.refreshAt = c.Tokens.dueAt(now)
+	if !got.Stale {
+		c.readAt = now.Truncate(time.Second)
+	}
 	c.generation++
 	return c
+}
+
+// lastRead is when the provider last said who the person is.
+func (s *Session) lastRead() time.Time {
+	if s.readAt.IsZero() {
+		return s.CreatedAt
+	}
+	return s.readAt
 }
 
 // install seals s and makes it the current state of e, whose mutex is held.

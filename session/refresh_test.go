@@ -26,6 +26,7 @@ type rotator struct {
 	calls int
 	n     int   // of the refresh token that is good
 	over  bool  // the family is dead
+	stale bool  // new tokens, but nothing about the person
 	fail  error // instead of an answer
 	user  User
 }
@@ -80,7 +81,7 @@ func (p *rotator) refresh(ctx context.Context, s *Session) (*Refreshed, error) {
 		return nil, fmt.Errorf("%w: used before", ErrRevoked)
 	}
 	p.n++
-	return &Refreshed{User: p.user, Tokens: p.tokens()}, nil
+	return &Refreshed{User: p.user, Tokens: p.tokens(), Stale: p.stale}, nil
 }
 
 func (p *rotator) called() int {
@@ -683,6 +684,28 @@ func TestTheRefreshTokenIsLeftOutLast(t *testing.T) {
 		got, err := p.b.m.Lookup(p.b.request())
 		if err != nil || got.Tokens.Access != "" || (got.Tokens.Refresh != "") != tt.want || got.refreshDue(p.b.now.Add(hour)) != tt.want {
 			t.Errorf("%s: Lookup: %v, refresh token there: %v, want %v", tt.name, err, got.Tokens.Refresh != "", tt.want)
+		}
+	}
+}
+
+// A provider that renews tokens and does not say who they are for, because the
+// person has used up its quota, keeps nobody in for ever.
+func TestAPersonWhoCannotBeReadIsOutAfterADay(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		p := newRotator(t, nil)
+		p.b.now = p.b.now.Add(12 * hour)
+		p.visit() // the person is read, and the day begins
+		p.stale = true
+		for range 11 {
+			p.b.now = p.b.now.Add(2 * hour)
+			if restart {
+				p.b.restart()
+			}
+			p.visit()
+		}
+		p.b.now = p.b.now.Add(2 * hour)
+		if _, _, err := p.ask(p.b.request()); !errors.Is(err, ErrNone) {
+			t.Errorf("restarted=%v: after a day error = %v, want ErrNone", restart, err)
 		}
 	}
 }

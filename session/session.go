@@ -91,6 +91,7 @@ type Session struct {
 	Tokens   Tokens
 
 	refreshAt  time.Time // when Tokens are to be renewed; zero = never
+	readAt     time.Time // when the provider last said who the person is; zero = at sign-in
 	generation int       // how often they were
 
 	entry   *entry
@@ -120,7 +121,7 @@ func (s *Session) clone() *Session {
 		ID: s.ID, User: s.User, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, LastSeenAt: s.LastSeenAt,
 		ExpiresAt: s.ExpiresAt, AbsoluteExpiresAt: s.AbsoluteExpiresAt,
 		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, Tokens: s.Tokens,
-		refreshAt: s.refreshAt, generation: s.generation,
+		refreshAt: s.refreshAt, readAt: s.readAt, generation: s.generation,
 	}
 }
 
@@ -162,6 +163,7 @@ type record struct {
 	Refresh   string   `cbor:"24,keyasint,omitempty"`
 	RefreshAt int64    `cbor:"25,keyasint,omitempty"`
 	Refreshes int      `cbor:"26,keyasint,omitempty"`
+	ReadAt    int64    `cbor:"27,keyasint,omitempty"`
 }
 
 func toRecord(s *Session, version int) (*record, error) {
@@ -179,7 +181,7 @@ func toRecord(s *Session, version int) (*record, error) {
 		IP: s.IP, UserAgent: s.UserAgent, AuthTime: unix(s.AuthTime), AMR: s.AMR,
 		Access: s.Tokens.Access, AccessEnd: unix(s.Tokens.AccessExpiry),
 		IDToken: s.Tokens.ID, IDEnd: unix(s.Tokens.IDExpiry),
-		Refresh: s.Tokens.Refresh, RefreshAt: unix(s.refreshAt), Refreshes: s.generation,
+		Refresh: s.Tokens.Refresh, RefreshAt: unix(s.refreshAt), Refreshes: s.generation, ReadAt: unix(s.readAt),
 	}, nil
 }
 
@@ -201,7 +203,7 @@ func (r *record) session() (*Session, error) {
 			Refresh: r.Refresh, Access: r.Access, AccessExpiry: fromUnix(r.AccessEnd),
 			ID: r.IDToken, IDExpiry: fromUnix(r.IDEnd),
 		},
-		refreshAt: fromUnix(r.RefreshAt), generation: r.Refreshes,
+		refreshAt: fromUnix(r.RefreshAt), readAt: fromUnix(r.ReadAt), generation: r.Refreshes,
 	}, nil
 }
 

@@ -32,7 +32,7 @@ func (f *Refresher) Refresh(ctx context.Context, s *session.Session) (*session.R
 			f.Log.WarnContext(ctx, "tokens could not be refreshed", "provider", p.ID(), "user", s.User.ID, "session", s.ID, "err", err)
 			return nil, refreshError(err)
 		}
-		return &session.Refreshed{User: userOf(p, id), Tokens: keep(id.Tokens, f.Authorization)}, nil
+		return &session.Refreshed{User: userOf(p, id), Tokens: keep(id.Tokens, f.Authorization), Stale: id.Stale}, nil
 	}
 	return nil, fmt.Errorf("web: provider %s is not configured", s.User.Provider)
 }
