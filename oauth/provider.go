@@ -265,8 +265,7 @@ func (p *Provider) Issues(issuer string) bool {
 }
 
 // FormPost reports whether the provider's answer comes as a POST of a form
-// (OAuth 2.0 Form Post Response Mode), so that the callback must take one and
-// the cookie of a sign-in must go along with a cross-site POST: SameSite=None.
+// (OAuth 2.0 Form Post Response Mode), so that the callback must take one.
 func (p *Provider) FormPost() bool { return p.config.ResponseMode == formPost }
 
 const formPost = "form_post"

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -16,6 +17,13 @@ type HostPattern struct {
 
 // Hosts is a set of hosts, usually those that are ours. The nil set is empty.
 type Hosts []HostPattern
+
+// IsOrigin reports whether origin, as browsers serialize it, is that of a host of
+// h over scheme.
+func (h Hosts) IsOrigin(origin, scheme string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Scheme+"://"+u.Host == origin && u.Scheme == scheme && h.Contains(u.Host)
+}
 
 // Contains reports whether a pattern of h matches hostport.
 func (h Hosts) Contains(hostport string) bool {

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -380,4 +382,24 @@ func TestRulesForAHostCannotBeSkipped(t *testing.T) {
 		t.Errorf("the upstream was asked for %s", got)
 	}
 	w.pass(ask{target: "/a", header: cookies})
+}
+
+// A session that ends between the look-up and the upstream's turn is over.
+func TestASessionThatEndsOnTheWayIsRefused(t *testing.T) {
+	w := newWorld(t, setup{})
+	r := httptest.NewRequest("GET", "/a", nil)
+	r.Host = ourHost
+	r.Header.Set("Cookie", w.signIn(alice()))
+	x := &exchange{}
+	var err error
+	if x.target, err = readTarget(r); err != nil {
+		t.Fatal(err)
+	}
+	if x.verdict, err = w.proxy.judge(r, x.target); err != nil {
+		t.Fatal(err)
+	}
+	w.sessions.End(httptest.NewRecorder(), r)
+	if err := w.proxy.identify(httptest.NewRecorder(), r, x); !errors.Is(err, errSessionOver) {
+		t.Errorf("error = %v, want errSessionOver", err)
+	}
 }

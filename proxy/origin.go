@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -22,17 +21,7 @@ func (p *Proxy) mayOpenWebSocket(origins []string) bool {
 	case 0:
 		return true
 	case 1:
-		return p.isOurOrigin(origins[0]) || slices.Contains(p.AllowedOrigins, origins[0]) || slices.Contains(p.AllowedOrigins, "*")
+		return p.Hosts.IsOrigin(origins[0], p.PublicURL.Scheme) || slices.Contains(p.AllowedOrigins, origins[0]) || slices.Contains(p.AllowedOrigins, "*")
 	}
 	return false
-}
-
-// isOurOrigin says whether origin, as browsers serialize it, is that of one of
-// our hosts, over the scheme of public_url.
-func (p *Proxy) isOurOrigin(origin string) bool {
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme+"://"+u.Host != origin {
-		return false
-	}
-	return u.Scheme == p.PublicURL.Scheme && p.Hosts.Contains(u.Host)
 }

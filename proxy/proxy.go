@@ -206,6 +206,9 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
 	defer cancel(nil)
 	x.cancel = func(cause error) {
+		if ctx.Err() != nil {
+			return // it has ended by itself, and its connection may serve the next request
+		}
 		cancel(cause)
 		// An HTTP/2 transport that waits for more of the request notices no cancel.
 		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // without one the cancel must do
@@ -254,7 +257,11 @@ func (p *Proxy) identify(w http.ResponseWriter, r *http.Request, x *exchange) (e
 	if who.Session == nil || isPrefetch(r) {
 		return nil
 	}
-	if _, err := p.Sessions.Touch(w, r, who.Session); err != nil {
+	_, err = p.Sessions.Touch(w, r, who.Session)
+	if errors.Is(err, session.ErrNone) { // it ended since it was looked up
+		return p.sessionOver()
+	}
+	if err != nil {
 		p.Log.WarnContext(r.Context(), "the session cookie could not be renewed; the session goes on", "err", err)
 	}
 	// Kept aside: with an announcement (1xx) before the answer, ReverseProxy
@@ -262,6 +269,12 @@ func (p *Proxy) identify(w http.ResponseWriter, r *http.Request, x *exchange) (e
 	x.cookies = w.Header()["Set-Cookie"]
 	w.Header().Del("Set-Cookie")
 	return nil
+}
+
+// sessionOver is the answer to a request whose session ended while it was under
+// way.
+func (p *Proxy) sessionOver() error {
+	return &page.Error{Status: http.StatusUnauthorized, Err: errSessionOver, Message: "Your session has ended. Sign in to continue."}
 }
 
 // isPrefetch says whether a browser asks for a page that nobody has opened yet:

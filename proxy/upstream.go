@@ -217,7 +217,7 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 	var timeout net.Error
 	switch {
 	case errors.Is(context.Cause(r.Context()), errSessionOver):
-		e = &page.Error{Status: http.StatusUnauthorized, Err: errSessionOver, Message: "Your session has ended. Sign in to continue."}
+		e = page.AsError(p.sessionOver())
 	case r.Context().Err() != nil:
 		e = &page.Error{Status: 499, Code: "canceled", Err: err}
 	case errors.As(err, &timeout) && timeout.Timeout():

@@ -3,7 +3,6 @@ package web
 import (
 	"mime"
 	"net/http"
-	"net/url"
 
 	"authproxy/page"
 )
@@ -34,23 +33,13 @@ func (s *Server) fromUs(r *http.Request) bool {
 		return true
 	}
 	if origin != "" {
-		return s.isOurOrigin(origin)
+		return s.Hosts.IsOrigin(origin, s.PublicURL.Scheme)
 	}
 	if site != "" {
 		return false
 	}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return media == "application/json" || r.Header.Get("X-Requested-With") != ""
-}
-
-// isOurOrigin says whether origin, as browsers serialize it, is that of
-// public_url, or of another of our hosts over the same scheme.
-func (s *Server) isOurOrigin(origin string) bool {
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme+"://"+u.Host != origin {
-		return false
-	}
-	return u.Scheme == s.PublicURL.Scheme && s.isOurHost(u.Host)
 }
 
 // isOurHost says whether hostport is one of ours.
