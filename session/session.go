@@ -14,6 +14,7 @@ package session
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -37,6 +38,12 @@ type User struct {
 	// Image is the URL of a picture.
 	Image  string
 	Groups []string
+	// Role is the application role that the user's row in a store gives, ""
+	// without one.
+	Role string
+	// Claims are the mapped ones, by name. The values are strings, booleans,
+	// int64, float64, and slices and maps of those.
+	Claims map[string]any
 }
 
 // VerifiedEmail returns the address if the provider vouches for it, else "".
@@ -85,10 +92,18 @@ type Session struct {
 	// IP and UserAgent are those of the sign-in.
 	IP, UserAgent string
 
-	// AuthTime is when the provider last authenticated the person; AMR how.
+	// AuthTime is when the provider last authenticated the person; AMR how, and
+	// ACR in which class of ways.
 	AuthTime time.Time
 	AMR      []string
-	Tokens   Tokens
+	ACR      string
+	// ProviderSID is the provider's name for its own session, the sid of OpenID
+	// Connect, "" if it gave none.
+	ProviderSID string
+	// Data is what the application keeps in the session, a JSON object; nil
+	// without a store.
+	Data   json.RawMessage
+	Tokens Tokens
 
 	refreshAt  time.Time // when Tokens are to be renewed; zero = never
 	readAt     time.Time // when the provider last said who the person is; zero = at sign-in
@@ -120,7 +135,8 @@ func (s *Session) clone() *Session {
 	return &Session{
 		ID: s.ID, User: s.User, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, LastSeenAt: s.LastSeenAt,
 		ExpiresAt: s.ExpiresAt, AbsoluteExpiresAt: s.AbsoluteExpiresAt,
-		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, Tokens: s.Tokens,
+		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, ACR: s.ACR, ProviderSID: s.ProviderSID,
+		Data: s.Data, Tokens: s.Tokens,
 		refreshAt: s.refreshAt, readAt: s.readAt, generation: s.generation,
 	}
 }
@@ -137,33 +153,36 @@ func (s *Session) End() time.Time {
 // record is a session as a cookie holds it. The numbers are the format: never
 // give one a new meaning.
 type record struct {
-	ID        []byte   `cbor:"1,keyasint"`
-	Version   int      `cbor:"2,keyasint"`
-	Issuer    string   `cbor:"3,keyasint"`
-	Subject   string   `cbor:"4,keyasint"`
-	Provider  string   `cbor:"5,keyasint"`
-	Email     string   `cbor:"6,keyasint,omitempty"`
-	Verified  bool     `cbor:"7,keyasint,omitempty"`
-	Name      string   `cbor:"8,keyasint,omitempty"`
-	Image     string   `cbor:"9,keyasint,omitempty"`
-	Groups    []string `cbor:"10,keyasint,omitempty"`
-	Created   int64    `cbor:"11,keyasint"`
-	Updated   int64    `cbor:"12,keyasint"`
-	Seen      int64    `cbor:"13,keyasint"`
-	Expires   int64    `cbor:"14,keyasint"`
-	Absolute  int64    `cbor:"15,keyasint,omitempty"`
-	IP        string   `cbor:"16,keyasint,omitempty"`
-	UserAgent string   `cbor:"17,keyasint,omitempty"`
-	AuthTime  int64    `cbor:"18,keyasint,omitempty"`
-	AMR       []string `cbor:"19,keyasint,omitempty"`
-	Access    string   `cbor:"20,keyasint,omitempty"`
-	AccessEnd int64    `cbor:"21,keyasint,omitempty"`
-	IDToken   string   `cbor:"22,keyasint,omitempty"`
-	IDEnd     int64    `cbor:"23,keyasint,omitempty"`
-	Refresh   string   `cbor:"24,keyasint,omitempty"`
-	RefreshAt int64    `cbor:"25,keyasint,omitempty"`
-	Refreshes int      `cbor:"26,keyasint,omitempty"`
-	ReadAt    int64    `cbor:"27,keyasint,omitempty"`
+	ID        []byte         `cbor:"1,keyasint"`
+	Version   int            `cbor:"2,keyasint"`
+	Issuer    string         `cbor:"3,keyasint"`
+	Subject   string         `cbor:"4,keyasint"`
+	Provider  string         `cbor:"5,keyasint"`
+	Email     string         `cbor:"6,keyasint,omitempty"`
+	Verified  bool           `cbor:"7,keyasint,omitempty"`
+	Name      string         `cbor:"8,keyasint,omitempty"`
+	Image     string         `cbor:"9,keyasint,omitempty"`
+	Groups    []string       `cbor:"10,keyasint,omitempty"`
+	Created   int64          `cbor:"11,keyasint"`
+	Updated   int64          `cbor:"12,keyasint"`
+	Seen      int64          `cbor:"13,keyasint"`
+	Expires   int64          `cbor:"14,keyasint"`
+	Absolute  int64          `cbor:"15,keyasint,omitempty"`
+	IP        string         `cbor:"16,keyasint,omitempty"`
+	UserAgent string         `cbor:"17,keyasint,omitempty"`
+	AuthTime  int64          `cbor:"18,keyasint,omitempty"`
+	AMR       []string       `cbor:"19,keyasint,omitempty"`
+	Access    string         `cbor:"20,keyasint,omitempty"`
+	AccessEnd int64          `cbor:"21,keyasint,omitempty"`
+	IDToken   string         `cbor:"22,keyasint,omitempty"`
+	IDEnd     int64          `cbor:"23,keyasint,omitempty"`
+	Refresh   string         `cbor:"24,keyasint,omitempty"`
+	RefreshAt int64          `cbor:"25,keyasint,omitempty"`
+	Refreshes int            `cbor:"26,keyasint,omitempty"`
+	ReadAt    int64          `cbor:"27,keyasint,omitempty"`
+	ACR       string         `cbor:"28,keyasint,omitempty"`
+	SID       string         `cbor:"29,keyasint,omitempty"`
+	Claims    map[string]any `cbor:"30,keyasint,omitempty"`
 }
 
 func toRecord(s *Session, version int) (*record, error) {
@@ -182,6 +201,7 @@ func toRecord(s *Session, version int) (*record, error) {
 		Access: s.Tokens.Access, AccessEnd: unix(s.Tokens.AccessExpiry),
 		IDToken: s.Tokens.ID, IDEnd: unix(s.Tokens.IDExpiry),
 		Refresh: s.Tokens.Refresh, RefreshAt: unix(s.refreshAt), Refreshes: s.generation, ReadAt: unix(s.readAt),
+		ACR: s.ACR, SID: s.ProviderSID, Claims: s.User.Claims,
 	}, nil
 }
 
@@ -194,11 +214,11 @@ func (r *record) session() (*Session, error) {
 		ID: id.String(),
 		User: User{
 			ID: UserID(r.Issuer, r.Subject), Issuer: r.Issuer, Subject: r.Subject, Provider: r.Provider,
-			Email: r.Email, EmailVerified: r.Verified, Name: r.Name, Image: r.Image, Groups: r.Groups,
+			Email: r.Email, EmailVerified: r.Verified, Name: r.Name, Image: r.Image, Groups: r.Groups, Claims: r.Claims,
 		},
 		CreatedAt: fromUnix(r.Created), UpdatedAt: fromUnix(r.Updated), LastSeenAt: fromUnix(r.Seen),
 		ExpiresAt: fromUnix(r.Expires), AbsoluteExpiresAt: fromUnix(r.Absolute),
-		IP: r.IP, UserAgent: r.UserAgent, AuthTime: fromUnix(r.AuthTime), AMR: r.AMR,
+		IP: r.IP, UserAgent: r.UserAgent, AuthTime: fromUnix(r.AuthTime), AMR: r.AMR, ACR: r.ACR, ProviderSID: r.SID,
 		Tokens: Tokens{
 			Refresh: r.Refresh, Access: r.Access, AccessExpiry: fromUnix(r.AccessEnd),
 			ID: r.IDToken, IDExpiry: fromUnix(r.IDEnd),
