@@ -188,8 +188,9 @@ func (l *loader) checkUpstreams() {
 	if !prefixForm.MatchString(c.Prefix) {
 		l.fail("prefix", show(&field{}, c.Prefix)+" is not a plain path", "write something like /auth: letters, digits, _ and -, with no slash at the end")
 	}
-	if c.Upstream == nil && len(c.Routes) == 0 && l.ok("routes") {
-		l.fail("upstream", "is required when there are no routes", "set upstream to the address of the application, such as http://127.0.0.1:8080")
+	if c.Upstream == nil && len(c.Routes) == 0 && len(c.TrustedProxies) == 0 && l.ok("routes", "trusted_proxies") {
+		l.fail("upstream", "is required unless there are routes, or an ingress in trusted_proxies that asks instead",
+			"set upstream to the address of the application, such as http://127.0.0.1:8080; for forward auth alone, set trusted_proxies to the addresses of the ingress")
 	}
 	l.checkUpstream("upstream", c.Upstream)
 	for i, r := range c.Routes {

@@ -48,8 +48,9 @@ type Config struct {
 	PublicURL *url.URL `yaml:"public_url" example:"https://app.example.com" doc:"The address that browsers use. Redirect URIs and cookies follow from it, never from a request's headers. Required. Plain http is for loopback addresses, or needs cookie.insecure."`
 	Prefix    string   `yaml:"prefix" default:"/auth" example:"/auth" doc:"Everything below this path belongs to authproxy and never reaches the upstream."`
 
-	// Upstream is where allowed requests go; nil when only Routes has some.
-	Upstream       *Upstream      `yaml:"upstream" shorthand:"url" example:"http://127.0.0.1:8080" doc:"Where allowed requests go. In the file it is an address, or a mapping with the settings below. Required unless there are routes."`
+	// Upstream is where allowed requests go; nil when only Routes has some, or
+	// when authproxy only answers an ingress.
+	Upstream       *Upstream      `yaml:"upstream" shorthand:"url" example:"http://127.0.0.1:8080" doc:"Where allowed requests go. In the file it is an address, or a mapping with the settings below. Without it and without routes, requests are only judged, for an ingress that asks by forward auth; then trusted_proxies is required."`
 	Routes         []Route        `yaml:"routes" example:"[{host: api.example.com, path: /v1/**, upstream: \"http://127.0.0.1:9000\"}]" doc:"Further upstreams by host and path. The first route that fits is taken, then upstream."`
 	Hosts          []string       `yaml:"hosts" example:"[www.example.com, \"*.apps.example.com\"]" doc:"Further hosts that are ours, beside the one of public_url: for return addresses, origins and forward auth. A leading *. stands for one label; a port counts only where one is written."`
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" example:"[10.0.0.0/8, 192.0.2.7]" doc:"Addresses of the proxies in front whose X-Forwarded-* and X-Original-* headers count. Nobody by default."`

@@ -34,6 +34,21 @@ func (t TrustedProxies) contains(addr netip.Addr) bool {
 	return false
 }
 
+// OriginalURL returns the host and the target (path and query) of the request
+// that a trusted proxy says it got, in the header X-Original-URL. It is false
+// where there is none, or none that can be read.
+func (t TrustedProxies) OriginalURL(r *http.Request) (host, target string, ok bool) {
+	if !t.Trusts(r) {
+		return "", "", false
+	}
+	raw, err := single(r.Header, "X-Original-Url")
+	if err != nil {
+		return "", "", false
+	}
+	_, host, read, err := parseOriginalURL(raw)
+	return host, read.String(), err == nil
+}
+
 // ClientIP returns the address that a request began at. X-Forwarded-For is read
 // from the right: each trusted proxy vouches for the entry before its own, and
 // the first address that is not a trusted proxy is the client. Whatever stands
