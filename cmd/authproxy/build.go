@@ -143,8 +143,9 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
 		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
 		Sealer: sealer, Cookies: cookieOptions(cfg),
-		ClientIP: func(r *http.Request) string { return trusted.ClientIP(r).String() },
-		Log:      a.log, Registerer: a.metrics,
+		OriginalURL: trusted.OriginalURL,
+		ClientIP:    func(r *http.Request) string { return trusted.ClientIP(r).String() },
+		Log:         a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
