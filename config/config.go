@@ -63,6 +63,7 @@ type Config struct {
 	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
 	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
 	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
+	ExtAuthz       ExtAuthz       `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
 	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
 	Log            Log            `yaml:"log" doc:"What is written to the log."`
 	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
@@ -255,6 +256,15 @@ type JWT struct {
 type Redirects struct {
 	AfterSignIn  string `yaml:"after_sign_in" default:"/" example:"/home" doc:"Where a sign-in without a return address ends: a path, or an address of one of our hosts."`
 	AfterSignOut string `yaml:"after_sign_out" default:"/" example:"/bye" doc:"Where a sign-out without a return address ends: a path, or an address of one of our hosts."`
+}
+
+// ExtAuthz is the listener for questions over gRPC. The files are not read by
+// this package. CertFile and KeyFile are both set, or neither.
+type ExtAuthz struct {
+	Listen       string `yaml:"listen" example:"\":9191\"" doc:"The address of the gRPC listener. Empty means none. Without client_ca_file only trusted_proxies may ask."`
+	CertFile     string `yaml:"cert_file" example:"/etc/authproxy/grpc.crt" doc:"The certificate chain, in PEM. Without it, the listener speaks HTTP/2 without TLS."`
+	KeyFile      string `yaml:"key_file" example:"/etc/authproxy/grpc.key" doc:"The private key of the certificate, in PEM."`
+	ClientCAFile string `yaml:"client_ca_file" example:"/etc/authproxy/mesh-ca.crt" doc:"Certificates in PEM of the authorities that vouch for clients (mutual TLS). Whoever shows a certificate of theirs may ask, from any address."`
 }
 
 // WebSocket is how connections are treated that speak WebSocket.

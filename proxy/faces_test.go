@@ -28,12 +28,15 @@ type face struct {
 	send func(w *world, a ask) result
 }
 
-func faces() []face {
+// faces are all there are in w. The one of gRPC has a real connection.
+func faces(w *world) []face {
+	e := newEnvoy(w, nil, nil)
 	return []face{
 		{"proxy", sendToProxy},
 		{"nginx", func(w *world, a ask) result { return sendToVerify(w, askNginx(a), false) }},
 		{"forward", func(w *world, a ask) result { return sendToVerify(w, askForward(a), true) }},
 		{"envoy", func(w *world, a ask) result { return sendToVerify(w, askEnvoy(a), true) }},
+		{"gRPC", func(w *world, a ask) result { return sendToEnvoy(w, &envoy{w.TB, e.ClientConn, e.server}, a) }},
 	}
 }
 
@@ -259,11 +262,12 @@ func TestEveryFaceGivesTheSameAnswer(t *testing.T) {
 		{"a host that is not ours", ask{target: "/public/x", host: "evil.example", header: browser(aliceHas)}, "403", ""},
 		{"a host that only begins like ours", ask{target: "/public/x", host: ourHost + ".evil.example", header: browser(aliceHas)}, "403", ""},
 	}
+	all := faces(w)
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			want := result{class: row.class}
 			var first result
-			for i, f := range faces() {
+			for i, f := range all {
 				w := *w
 				w.TB = t
 				a := row.ask

@@ -16,12 +16,13 @@ import (
 // requestID is the header that names a request in logs, pages and upstreams.
 const requestID = "X-Request-Id"
 
-// setRequestID names r: a trusted proxy's name is kept, if it is one.
-func (p *Proxy) setRequestID(r *http.Request) {
-	if id := r.Header[requestID]; len(id) == 1 && isID(id[0]) && p.Trusted.Trusts(r) {
+// nameRequest names the request with the header h: a trusted proxy's name is
+// kept, if it is one.
+func (p *Proxy) nameRequest(h http.Header, trusted bool) {
+	if id := h[requestID]; trusted && len(id) == 1 && isID(id[0]) {
 		return
 	}
-	r.Header[requestID] = []string{rand.Text()}
+	h[requestID] = []string{rand.Text()}
 }
 
 func isID(id string) bool {
@@ -153,7 +154,9 @@ func (p *Proxy) observe(rec *recorder, x *exchange, begun time.Time) {
 	l.number("status", int64(rec.status))
 	l.number("bytes", rec.bytes)
 	l.millis("duration_ms", took)
-	l.text("client_ip", o.client.String())
+	if o.client.IsValid() {
+		l.text("client_ip", o.client.String())
+	}
 	l.text("route", route)
 	l.text("rule", x.verdict.decision.Rule)
 	l.text("reason", x.reason)

@@ -103,7 +103,8 @@ type Proxy struct {
 	identityHeaders []string  // in the order in which [identity.Who.Headers] has them
 	identityNames   *stripper // what only we may say
 	forwarding      *stripper // what only trusted proxies may say
-	never           *stripper // both, for a single pass
+	paths           *stripper // what may tell an application of another path
+	never           *stripper // all three, for a single pass
 	transports      []*http.Transport
 	lines           linePool
 	metrics         *metrics
@@ -124,6 +125,7 @@ func New(c Config) (*Proxy, error) {
 		strip = append(strip, "Authorization")
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
+	p.paths = newStripper(pathNames())
 	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
@@ -164,7 +166,7 @@ type exchange struct {
 // ServeHTTP answers r, and logs and counts it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := p.Now()
-	p.setRequestID(r)
+	p.nameRequest(r.Header, len(r.Header[requestID]) > 0 && p.Trusted.Trusts(r))
 	rec, x := &recorder{ResponseWriter: w}, &exchange{}
 	// Deferred, because an upstream that breaks off ends in a panic.
 	defer p.observe(rec, x, begun)

@@ -55,11 +55,16 @@ func (t TrustedProxies) OriginalURL(r *http.Request) (host, target string, ok bo
 // left of it, the client may have written. An entry that is no address ends the
 // walk.
 func (t TrustedProxies) ClientIP(r *http.Request) netip.Addr {
-	client := peer(r)
+	return t.clientBehind(peer(r), r.Header)
+}
+
+// clientBehind is [TrustedProxies.ClientIP] for a request with the headers h that
+// came from the address client.
+func (t TrustedProxies) clientBehind(client netip.Addr, h http.Header) netip.Addr {
 	if len(t) == 0 || !t.contains(client) {
 		return client
 	}
-	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	hops := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
 	for i := len(hops) - 1; i >= 0 && t.contains(client); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil || hop.Zone() != "" {

@@ -268,15 +268,24 @@ func upstream(u *config.Upstream) (proxy.Upstream, error) {
 	if u.CAFile == "" {
 		return out, nil
 	}
-	pem, err := os.ReadFile(u.CAFile)
-	if err != nil {
+	var err error
+	if out.RootCAs, err = readCertificates(u.CAFile); err != nil {
 		return out, fmt.Errorf("ca_file: %w", err)
 	}
-	out.RootCAs = x509.NewCertPool()
-	if !out.RootCAs.AppendCertsFromPEM(pem) {
-		return out, fmt.Errorf("ca_file: %s holds no PEM certificate", u.CAFile)
-	}
 	return out, nil
+}
+
+// readCertificates returns the certificates in a file.
+func readCertificates(name string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", name)
+	}
+	return pool, nil
 }
 
 // knows says whether provider is configured and issuer is its own.
