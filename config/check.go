@@ -54,11 +54,45 @@ func (l *loader) checkListeners() {
 	if l.ok("listen", "admin.listen") && c.Admin.Listen != "" && sameListener(c.Listen, c.Admin.Listen) {
 		l.fail("admin.listen", "takes the address of listen, but is never served in public", `choose another port, such as "127.0.0.1:9090"`)
 	}
-	switch cert, key := c.TLS.CertFile != "", c.TLS.KeyFile != ""; {
+	l.checkPair("tls", c.TLS.CertFile, c.TLS.KeyFile)
+	l.checkExtAuthz()
+}
+
+// checkPair judges a certificate and its key, settings of group.
+func (l *loader) checkPair(group, certFile, keyFile string) {
+	switch cert, key := certFile != "", keyFile != ""; {
 	case cert && !key:
-		l.fail("tls.key_file", "is missing beside tls.cert_file", "set both, or neither")
+		l.fail(group+".key_file", "is missing beside "+group+".cert_file", "set both, or neither")
 	case key && !cert:
-		l.fail("tls.cert_file", "is missing beside tls.key_file", "set both, or neither")
+		l.fail(group+".cert_file", "is missing beside "+group+".key_file", "set both, or neither")
+	}
+}
+
+// checkExtAuthz judges the listener for gRPC: who asks there is believed, so that
+// somebody must be named who may.
+func (l *loader) checkExtAuthz() {
+	c, e := l.cfg, l.cfg.ExtAuthz
+	l.checkPair("ext_authz", e.CertFile, e.KeyFile)
+	if e.ClientCAFile != "" && e.CertFile == "" && l.ok("ext_authz.cert_file") {
+		l.fail("ext_authz.client_ca_file", "has no use without TLS", "set ext_authz.cert_file and ext_authz.key_file, or remove it")
+	}
+	if e.Listen == "" {
+		if e.CertFile+e.KeyFile+e.ClientCAFile != "" {
+			l.warnings = append(l.warnings, Warning{"ext_authz", "has files, but no listener", `set ext_authz.listen, such as ":9191", or remove it`})
+		}
+		return
+	}
+	if !validListen(e.Listen) {
+		l.fail("ext_authz.listen", show(&field{}, e.Listen)+" is not an address to listen on", `write ":9191" or "127.0.0.1:9191"`)
+		return
+	}
+	for setting, other := range map[string]string{"listen": c.Listen, "admin.listen": c.Admin.Listen} {
+		if other != "" && l.ok(setting) && sameListener(other, e.Listen) {
+			l.fail("ext_authz.listen", "takes the address of "+setting, `choose another port, such as ":9191"`)
+		}
+	}
+	if e.ClientCAFile == "" && len(c.TrustedProxies) == 0 && l.ok("trusted_proxies") {
+		l.fail("ext_authz.listen", "would answer nobody, because nobody is named who may ask", "set trusted_proxies to the addresses of Envoy, or ext_authz.client_ca_file")
 	}
 }
 
@@ -188,8 +222,9 @@ func (l *loader) checkUpstreams() {
 	if !prefixForm.MatchString(c.Prefix) {
 		l.fail("prefix", show(&field{}, c.Prefix)+" is not a plain path", "write something like /auth: letters, digits, _ and -, with no slash at the end")
 	}
-	if c.Upstream == nil && len(c.Routes) == 0 && l.ok("routes") {
-		l.fail("upstream", "is required when there are no routes", "set upstream to the address of the application, such as http://127.0.0.1:8080")
+	if c.Upstream == nil && len(c.Routes) == 0 && len(c.TrustedProxies) == 0 && c.ExtAuthz.ClientCAFile == "" && l.ok("routes", "trusted_proxies") {
+		l.fail("upstream", "is required unless there are routes, or an ingress in trusted_proxies that asks instead",
+			"set upstream to the address of the application, such as http://127.0.0.1:8080; for forward auth alone, set trusted_proxies to the addresses of the ingress")
 	}
 	l.checkUpstream("upstream", c.Upstream)
 	for i, r := range c.Routes {

@@ -48,8 +48,9 @@ type Config struct {
 	PublicURL *url.URL `yaml:"public_url" example:"https://app.example.com" doc:"The address that browsers use. Redirect URIs and cookies follow from it, never from a request's headers. Required. Plain http is for loopback addresses, or needs cookie.insecure."`
 	Prefix    string   `yaml:"prefix" default:"/auth" example:"/auth" doc:"Everything below this path belongs to authproxy and never reaches the upstream."`
 
-	// Upstream is where allowed requests go; nil when only Routes has some.
-	Upstream       *Upstream      `yaml:"upstream" shorthand:"url" example:"http://127.0.0.1:8080" doc:"Where allowed requests go. In the file it is an address, or a mapping with the settings below. Required unless there are routes."`
+	// Upstream is where allowed requests go; nil when only Routes has some, or
+	// when authproxy only answers an ingress.
+	Upstream       *Upstream      `yaml:"upstream" shorthand:"url" example:"http://127.0.0.1:8080" doc:"Where allowed requests go. In the file it is an address, or a mapping with the settings below. Without it and without routes, requests are only judged, for an ingress that asks by forward auth; then trusted_proxies is required."`
 	Routes         []Route        `yaml:"routes" example:"[{host: api.example.com, path: /v1/**, upstream: \"http://127.0.0.1:9000\"}]" doc:"Further upstreams by host and path. The first route that fits is taken, then upstream."`
 	Hosts          []string       `yaml:"hosts" example:"[www.example.com, \"*.apps.example.com\"]" doc:"Further hosts that are ours, beside the one of public_url: for return addresses, origins and forward auth. A leading *. stands for one label; a port counts only where one is written."`
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" example:"[10.0.0.0/8, 192.0.2.7]" doc:"Addresses of the proxies in front whose X-Forwarded-* and X-Original-* headers count. Nobody by default."`
@@ -62,6 +63,7 @@ type Config struct {
 	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
 	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
 	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
+	ExtAuthz       ExtAuthz       `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
 	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
 	Log            Log            `yaml:"log" doc:"What is written to the log."`
 	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
@@ -254,6 +256,15 @@ type JWT struct {
 type Redirects struct {
 	AfterSignIn  string `yaml:"after_sign_in" default:"/" example:"/home" doc:"Where a sign-in without a return address ends: a path, or an address of one of our hosts."`
 	AfterSignOut string `yaml:"after_sign_out" default:"/" example:"/bye" doc:"Where a sign-out without a return address ends: a path, or an address of one of our hosts."`
+}
+
+// ExtAuthz is the listener for questions over gRPC. The files are not read by
+// this package. CertFile and KeyFile are both set, or neither.
+type ExtAuthz struct {
+	Listen       string `yaml:"listen" example:"\":9191\"" doc:"The address of the gRPC listener. Empty means none. Without client_ca_file only trusted_proxies may ask."`
+	CertFile     string `yaml:"cert_file" example:"/etc/authproxy/grpc.crt" doc:"The certificate chain, in PEM. Without it, the listener speaks HTTP/2 without TLS."`
+	KeyFile      string `yaml:"key_file" example:"/etc/authproxy/grpc.key" doc:"The private key of the certificate, in PEM."`
+	ClientCAFile string `yaml:"client_ca_file" example:"/etc/authproxy/mesh-ca.crt" doc:"Certificates in PEM of the authorities that vouch for clients (mutual TLS). Whoever shows a certificate of theirs may ask, from any address."`
 }
 
 // WebSocket is how connections are treated that speak WebSocket.

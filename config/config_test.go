@@ -191,7 +191,8 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 			Strip: []string{"X-User-*", "Remote-User"}, GroupsOverflow: "cut",
 		},
 		JWT:       JWT{"https://issuer.example.com/", "legacy-app", 5 * time.Minute},
-		Redirects: Redirects{"/home", "https://www.example.com/bye"}, WebSocket: WebSocket{[]string{"https://partner.example.net"}, time.Hour}, Log: Log{"warn", "denied"},
+		Redirects: Redirects{"/home", "https://www.example.com/bye"}, ExtAuthz: ExtAuthz{"127.0.0.1:9292", "/etc/authproxy/grpc.crt", "/etc/authproxy/grpc.key", "/etc/authproxy/mesh-ca.crt"},
+		WebSocket: WebSocket{[]string{"https://partner.example.net"}, time.Hour}, Log: Log{"warn", "denied"},
 		Shutdown: Shutdown{time.Second, time.Minute}, Server: Server{3 * time.Second, 45 * time.Second, 16384},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
@@ -279,6 +280,10 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"jwt.ttl", "1m", "1m", "1m0s", ""},
 		{"redirects.after_sign_in", "/in", "/in", "/in", ""},
 		{"redirects.after_sign_out", "https://x.example/out", `"https://x.example/out"`, "https://x.example/out", ""},
+		{"ext_authz.listen", ":9292", `":9292"`, ":9292", "ext_authz: {cert_file: /c, key_file: /k, client_ca_file: /a}"},
+		{"ext_authz.cert_file", "/c", "/c", "/c", "ext_authz: {key_file: /k}"},
+		{"ext_authz.key_file", "/k", "/k", "/k", "ext_authz: {cert_file: /c}"},
+		{"ext_authz.client_ca_file", "/a", "/a", "/a", "ext_authz: {cert_file: /c, key_file: /k}"},
 		{"websocket.allowed_origins", "*,https://A.example", `["*", "https://A.example"]`, "[* https://a.example]", ""},
 		{"websocket.max_lifetime", "1h", "1h", "1h0m0s", ""},
 		{"log.level", "debug", "debug", "debug", ""},

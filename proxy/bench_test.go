@@ -18,15 +18,15 @@ func BenchmarkCheck(b *testing.B) {
 	answer := httptest.NewRecorder()
 	b.ReportAllocs()
 	for b.Loop() {
-		x := &exchange{}
+		x := &exchange{original: w.proxy.direct(r, faceProxy)}
 		var err error
-		if x.target, err = readTarget(r); err != nil {
+		if x.original.target, err = readTarget(r); err != nil {
 			b.Fatal(err)
 		}
-		if x.verdict, err = w.proxy.judge(r, x.target); err != nil {
+		if x.verdict, err = w.proxy.judge(&x.original); err != nil {
 			b.Fatal(err)
 		}
-		if err := w.proxy.identify(answer, r, x); err != nil || len(x.headers) == 0 {
+		if err := w.proxy.identify(answer, x); err != nil || len(x.headers) == 0 {
 			b.Fatal(err, x.headers)
 		}
 	}

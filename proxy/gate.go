@@ -1,10 +1,13 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"authproxy/identity"
 	"authproxy/page"
@@ -19,26 +22,27 @@ type verdict struct {
 	path     policy.Path
 }
 
-// judge authenticates r and decides. It is the one way to a verdict, whatever
+// judge authenticates o and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
-func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
-	if p.Rules.NamesHost() && !p.Hosts.Contains(r.Host) {
-		// Whoever makes up a host would slip past the rules for the real ones.
+func (p *Proxy) judge(o *original) (verdict, error) {
+	if (p.Rules.NamesHost() || o.asked()) && !p.Hosts.Contains(o.host) {
+		// Whoever makes up a host would slip past the rules for the real ones,
+		// and an ingress that asks for a strange one is not ours.
 		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
 			Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
 	}
-	if isWebSocket(r.Header) && !p.mayOpenWebSocket(r.Header["Origin"]) {
+	if opensWebSocket(o.header) && !p.mayOpenWebSocket(o.header["Origin"]) {
 		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "cross_site",
 			Message: "A page of another site wanted to open this WebSocket, so it was not opened.",
 			Hint:    "For the operator: websocket.allowed_origins names other sites that may."}
 	}
-	path, err := p.parsePath(t)
+	path, err := p.parsePath(o.target)
 	if err != nil {
 		return verdict{}, err
 	}
-	who, idErr := p.Identity.Identify(r)
+	who, idErr := p.Identity.Identify(o.request)
 	if idErr != nil && !errors.Is(idErr, identity.ErrAnonymous) && !errors.Is(idErr, identity.ErrBearer) {
-		return verdict{}, idErr
+		return verdict{}, unavailable(idErr)
 	}
 	v := verdict{who: who, path: path}
 	var principal *policy.Principal
@@ -46,16 +50,29 @@ func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
 		principal = &who.Principal
 	}
 	request := policy.Request{
-		Method: r.Method, Host: r.Host, Path: path, Preflight: page.Preflight(r.Method, r.Header), ClientIP: p.Trusted.ClientIP(r),
+		Method: o.method, Host: o.host, Path: path, Preflight: page.Preflight(o.method, o.header), ClientIP: o.client,
 	}
 	v.decision = p.Rules.Decide(&request, principal)
+	if request.Preflight == "" || !v.decision.Public { // one that passes brings no credentials, so there is nobody to ask about
+		v.decision = o.narrow.apply(v.decision, principal)
+	}
 	if v.decision.Outcome == policy.Allow {
 		if principal == nil {
 			v.who = nil
 		}
 		return v, nil
 	}
-	return v, p.refuse(r, t, v, idErr)
+	return v, p.refuse(o, v, idErr)
+}
+
+// unavailable is the answer where it cannot be found out who is there: neither
+// let in nor signed out.
+func unavailable(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &page.Error{Status: http.StatusServiceUnavailable, Code: "sessions_unavailable", Err: err, RetryAfter: 5 * time.Second,
+		Message: "Sessions cannot be looked up at the moment. Whoever is signed in stays signed in."}
 }
 
 // parsePath judges the path where a rule or a route depends on it.
@@ -77,25 +94,51 @@ func (p *Proxy) parsePath(t target) (policy.Path, error) {
 // refuse returns the answer to a request that is not allowed: the way to
 // sign-in where that can help, else 403. A request that brought a bearer token
 // is a machine's and is never sent to a page.
-func (p *Proxy) refuse(r *http.Request, t target, v verdict, idErr error) error {
+func (p *Proxy) refuse(o *original, v verdict, idErr error) error {
 	switch {
 	case v.decision.Outcome == policy.Deny:
-		return p.forbidden(r, t, v)
+		return p.forbidden(o, v)
 	case v.who != nil: // signed in, but no longer among those whom sign_in names
-		return p.notAdmitted(r, t, v.who)
+		return p.notAdmitted(o, v.who)
+	case o.asked() && p.isBelow(o.request.URL.Path):
+		return p.ownPage(o)
 	}
-	signIn := p.signInURL(r, t, nil)
+	signIn := p.signInURL(o, nil)
 	if errors.Is(idErr, identity.ErrBearer) {
 		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr, SignIn: signIn,
 			Message: "The bearer token is not accepted here."}
 	}
-	if page.Navigation(r.Method, r.Header) {
+	if page.Navigation(o.method, o.header) && !isFramed(o.header) {
 		return &redirectError{location: signIn}
 	}
+	return unauthenticated(signIn)
+}
+
+// unauthenticated tells who is not signed in where to do that.
+func unauthenticated(signIn string) error {
 	return &page.Error{Status: http.StatusUnauthorized, SignIn: signIn, Message: "Sign in to continue."}
 }
 
-func (p *Proxy) forbidden(r *http.Request, t target, v verdict) error {
+// isFramed says whether a page is to fill a frame. No provider lets its sign-in
+// page be shown in one.
+func isFramed(h http.Header) bool {
+	switch h.Get("Sec-Fetch-Dest") {
+	case "iframe", "frame", "embed", "object":
+		return true
+	}
+	return false
+}
+
+// ownPage is the answer to an ingress that asks about one of our own pages: to
+// send the browser to sign-in from there would be a circle.
+func (p *Proxy) ownPage(o *original) error {
+	p.complain("own page", "forward auth was asked about a page of authproxy's own, which would send browsers round in circles",
+		slog.String("face", o.face), slog.String("remedy", "let the ingress pass "+p.Prefix+"/ to authproxy without asking"))
+	return &page.Error{Status: http.StatusForbidden, Code: "own_page", Message: "The sign-in pages cannot be reached here.",
+		Hint: "For the operator: the ingress must pass " + p.Prefix + "/ to authproxy without asking."}
+}
+
+func (p *Proxy) forbidden(o *original, v verdict) error {
 	reason := v.decision.Reason
 	if strings.HasPrefix(reason, "needs ") {
 		reason = "it " + reason
@@ -105,16 +148,16 @@ func (p *Proxy) forbidden(r *http.Request, t target, v verdict) error {
 	}
 	if v.who != nil {
 		e.User = person(v.who)
-		e.SwitchAccount = p.signInURL(r, t, url.Values{"prompt": {"select_account"}})
+		e.SwitchAccount = p.signInURL(o, url.Values{"prompt": {"select_account"}})
 	}
 	return e
 }
 
-func (p *Proxy) notAdmitted(r *http.Request, t target, who *identity.Who) error {
+func (p *Proxy) notAdmitted(o *original, who *identity.Who) error {
 	return &page.Error{
 		Status: http.StatusForbidden, Code: "not_admitted", Title: "This account has no access",
 		Message: "You are signed in, but this account may not use the application (any more).",
-		User:    person(who), SwitchAccount: p.signInURL(r, t, url.Values{"prompt": {"select_account"}}),
+		User:    person(who), SwitchAccount: p.signInURL(o, url.Values{"prompt": {"select_account"}}),
 	}
 }
 
@@ -126,19 +169,19 @@ func person(who *identity.Who) string {
 	return who.User.Name
 }
 
-// signInURL returns the absolute URL of the sign-in page that leads back to t.
+// signInURL returns the absolute URL of the sign-in page that leads back to o.
 // Sign-in runs on public_url's host, so from another host of ours the way back
 // is an absolute URL.
-func (p *Proxy) signInURL(r *http.Request, t target, query url.Values) string {
+func (p *Proxy) signInURL(o *original, query url.Values) string {
 	if query == nil {
 		query = url.Values{}
 	}
-	rd := t.String()
-	if r.Host != p.PublicURL.Host {
-		rd = p.scheme(r) + "://" + r.Host + rd
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	rd := o.target.String()
+	if o.method != http.MethodGet && o.method != http.MethodHead {
 		rd = "/" // a form's target is no page to come back to
+	}
+	if o.host != p.PublicURL.Host {
+		rd = o.scheme + "://" + o.host + rd
 	}
 	query.Set("rd", rd)
 	u := *p.PublicURL

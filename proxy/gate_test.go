@@ -354,7 +354,6 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	good := newWorld(t, setup{}).proxy.Config
 	good.Registerer = nil
 	for name, edit := range map[string]func(*Config){
-		"no route":      func(c *Config) { c.Routes = nil },
 		"an odd scheme": func(c *Config) { c.Routes = []Route{{Upstream: Upstream{URL: &url.URL{Scheme: "ftp", Host: "a"}}}} },
 		"an odd path":   func(c *Config) { c.Routes = []Route{{Path: "no/slash", Upstream: good.Routes[0].Upstream}} },
 	} {
@@ -390,16 +389,16 @@ func TestASessionThatEndsOnTheWayIsRefused(t *testing.T) {
 	r := httptest.NewRequest("GET", "/a", nil)
 	r.Host = ourHost
 	r.Header.Set("Cookie", w.signIn(alice()))
-	x := &exchange{}
+	x := &exchange{original: w.proxy.direct(r, faceProxy)}
 	var err error
-	if x.target, err = readTarget(r); err != nil {
+	if x.original.target, err = readTarget(r); err != nil {
 		t.Fatal(err)
 	}
-	if x.verdict, err = w.proxy.judge(r, x.target); err != nil {
+	if x.verdict, err = w.proxy.judge(&x.original); err != nil {
 		t.Fatal(err)
 	}
 	w.sessions.End(httptest.NewRecorder(), r)
-	if err := w.proxy.identify(httptest.NewRecorder(), r, x); !errors.Is(err, errSessionOver) {
+	if err := w.proxy.identify(httptest.NewRecorder(), x); !errors.Is(err, errSessionOver) {
 		t.Errorf("error = %v, want errSessionOver", err)
 	}
 }

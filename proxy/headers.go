@@ -114,7 +114,7 @@ func setIdentity(h http.Header, headers []identity.Header, authorization []strin
 
 // setForwarded writes the headers that tell the upstream where the request came
 // from: anew, except that a trusted proxy's own word is continued.
-func (p *Proxy) setForwarded(in *http.Request, out http.Header) {
+func (p *Proxy) setForwarded(in *http.Request, out http.Header, scheme string) {
 	trusted := p.Trusted.Trusts(in)
 	if trusted {
 		for name, values := range in.Header {
@@ -134,7 +134,7 @@ func (p *Proxy) setForwarded(in *http.Request, out http.Header) {
 	if !trusted || in.Header.Get("X-Forwarded-Host") == "" {
 		out["X-Forwarded-Host"] = []string{in.Host}
 	}
-	out["X-Forwarded-Proto"] = []string{p.scheme(in)}
+	out["X-Forwarded-Proto"] = []string{scheme}
 }
 
 // isPlainName says whether name is spelled with letters, digits and "-" alone.

@@ -16,12 +16,13 @@ import (
 // requestID is the header that names a request in logs, pages and upstreams.
 const requestID = "X-Request-Id"
 
-// setRequestID names r: a trusted proxy's name is kept, if it is one.
-func (p *Proxy) setRequestID(r *http.Request) {
-	if id := r.Header[requestID]; len(id) == 1 && isID(id[0]) && p.Trusted.Trusts(r) {
+// nameRequest names the request with the header h: a trusted proxy's name is
+// kept, if it is one.
+func (p *Proxy) nameRequest(h http.Header, trusted bool) {
+	if id := h[requestID]; trusted && len(id) == 1 && isID(id[0]) {
 		return
 	}
-	r.Header[requestID] = []string{rand.Text()}
+	h[requestID] = []string{rand.Text()}
 }
 
 func isID(id string) bool {
@@ -80,12 +81,6 @@ func (rec *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap lets http.ResponseController find what the server's writer can do.
 func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
 
-// The faces that a request can come through.
-const (
-	faceOwn   = "own"
-	faceProxy = "proxy"
-)
-
 // metrics count requests. Counters are looked up by label values once and then
 // kept: the look-up costs more than the counting.
 type metrics struct {
@@ -108,7 +103,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	labels := []string{"face", "decision", "route"}
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "authproxy_requests_total", Help: "Requests by face (proxy, own), decision and route.",
+			Name: "authproxy_requests_total", Help: "Requests by face (proxy, own, nginx, forward, envoy, grpc), decision and route.",
 		}, labels),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "authproxy_request_duration_seconds", Help: "Time until the answer was complete, the upstream's included.",
@@ -136,10 +131,10 @@ func (m *metrics) observe(c cell, d time.Duration) {
 	found.duration.Observe(d.Seconds())
 }
 
-// observe counts r and writes its line in the log: no query, no cookie, no
-// token.
-func (p *Proxy) observe(r *http.Request, rec *recorder, x *exchange, face string, begun time.Time) {
-	took := p.Now().Sub(begun)
+// observe counts the original in x and writes its line in the log: no query, no
+// cookie, no token.
+func (p *Proxy) observe(rec *recorder, x *exchange, begun time.Time) {
+	took, o, face := p.Now().Sub(begun), &x.original, x.original.face
 	decision, route := decisionOf(x, rec.status, face), ""
 	if x.route != nil {
 		route = x.route.name
@@ -150,18 +145,21 @@ func (p *Proxy) observe(r *http.Request, rec *recorder, x *exchange, face string
 	}
 	l := p.lines.get(p.Now())
 	defer p.lines.put(l)
-	l.text("request_id", r.Header[requestID][0])
+	l.text("request_id", o.header.Get(requestID))
 	l.text("face", face)
 	l.text("decision", decision)
-	l.text("method", r.Method)
-	l.text("host", r.Host)
-	l.text("path", r.URL.Path)
+	l.text("method", o.method)
+	l.text("host", o.host)
+	l.text("path", o.request.URL.Path)
 	l.number("status", int64(rec.status))
 	l.number("bytes", rec.bytes)
 	l.millis("duration_ms", took)
-	l.text("client_ip", p.Trusted.ClientIP(r).String())
+	if o.client.IsValid() {
+		l.text("client_ip", o.client.String())
+	}
 	l.text("route", route)
 	l.text("rule", x.verdict.decision.Rule)
+	l.text("reason", x.reason)
 	if who := x.verdict.who; who != nil {
 		l.text("user", who.User.ID)
 	}

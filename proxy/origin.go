@@ -10,6 +10,11 @@ import (
 // WebSocket.
 func isWebSocket(h http.Header) bool { return strings.EqualFold(h.Get("Upgrade"), "websocket") }
 
+// opensWebSocket says the same also of the headers that an ingress hands on: some
+// take Upgrade out when they ask, and leave what else only a WebSocket has (RFC
+// 6455, section 4.1).
+func opensWebSocket(h http.Header) bool { return isWebSocket(h) || len(h["Sec-Websocket-Key"]) > 0 }
+
 // mayOpenWebSocket judges by the values of Origin who wants to open a WebSocket.
 // Browsers let any page open one to any host, with the cookies of that host, and
 // do not ask first as with CORS: what keeps a stranger's page from talking in the

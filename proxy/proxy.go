@@ -4,11 +4,16 @@
 // [Proxy] is an http.Handler. A request below the prefix goes to [Config.Own];
 // every other one passes the gate, a straight line of five steps:
 //
-//	read the target ─> who is it? ─> what do the rules say? ─> note the activity ─> pass it on
-//	      400                                302, 401, 403                              502
+//	read the original ─> who is it? ─> what do the rules say? ─> note the activity ─> pass it on
+//	       400                                302, 401, 403                              502
 //
 // Where the provider's tokens have to be refreshed, the second and third step
 // are done again with what the provider says now.
+//
+// An ingress that passes requests on itself only asks, by forward auth below the
+// prefix or by Envoy's ext_authz ([Proxy.ExtAuthz]). Such a face reads the
+// original from what the ingress says, and answers instead of passing it on; the
+// steps between are the same.
 //
 // The promise: the upstream gets the request's target byte for byte as the
 // rules saw it, and every identity header it sees was written here.
@@ -52,7 +57,8 @@ type Config struct {
 	PublicURL *url.URL
 	// Hosts are the hosts that are ours; that of PublicURL is one of them.
 	Hosts policy.Hosts
-	// Routes are tried in order; a request that none selects is 404.
+	// Routes are tried in order; a request that none selects is 404. Without
+	// any, requests are only judged for an ingress that asks.
 	Routes []Route
 
 	Identity *identity.Resolver
@@ -92,32 +98,34 @@ type Config struct {
 // concurrent use.
 type Proxy struct {
 	Config
-	routes        []*route
-	namesPath     bool      // a rule or a route depends on the path
-	identityNames *stripper // what only we may say
-	forwarding    *stripper // what only trusted proxies may say
-	never         *stripper // both, for a single pass
-	transports    []*http.Transport
-	lines         linePool
-	metrics       *metrics
-	open          openSet
-	stopWatch     context.CancelFunc
+	routes          []*route
+	namesPath       bool      // a rule or a route depends on the path
+	identityHeaders []string  // in the order in which [identity.Who.Headers] has them
+	identityNames   *stripper // what only we may say
+	forwarding      *stripper // what only trusted proxies may say
+	paths           *stripper // what may tell an application of another path
+	never           *stripper // all three, for a single pass
+	transports      []*http.Transport
+	lines           linePool
+	metrics         *metrics
+	open            openSet
+	complaints      complaints
+	stopWatch       context.CancelFunc
 }
 
 // New returns the Proxy of c. Close it to stop its watch over open connections.
 func New(c Config) (*Proxy, error) {
-	if len(c.Routes) == 0 {
-		return nil, errors.New("proxy: at least one route to an upstream is required")
-	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer)}
+	p.identityHeaders = c.Identity.HeaderNames()
 	strip := append(c.Identity.HeaderNames(), c.Strip...)
 	if c.Identity.Config.Authorization != identity.AuthorizationPass {
 		strip = append(strip, "Authorization")
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
+	p.paths = newStripper(pathNames())
 	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
@@ -144,7 +152,7 @@ func (p *Proxy) Close() {
 
 // An exchange is one request on its way through.
 type exchange struct {
-	target        target
+	original      original
 	verdict       verdict
 	route         *route
 	headers       []identity.Header
@@ -152,24 +160,36 @@ type exchange struct {
 	cookies       []string // of ours, for the final answer
 	cancel        context.CancelCauseFunc
 	upgraded      atomic.Pointer[upgraded] // nil while it is plain HTTP
+	reason        string                   // why an ingress got no decision, for the log
 }
 
 // ServeHTTP answers r, and logs and counts it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := p.Now()
-	p.setRequestID(r)
+	p.nameRequest(r.Header, len(r.Header[requestID]) > 0 && p.Trusted.Trusts(r))
 	rec, x := &recorder{ResponseWriter: w}, &exchange{}
+	// Deferred, because an upstream that breaks off ends in a panic.
+	defer p.observe(rec, x, begun)
 	if p.isOwn(r) {
-		defer p.observe(r, rec, x, faceOwn, begun)
-		p.Own.ServeHTTP(rec, r)
+		p.serveOwn(rec, r, x)
 		return
 	}
-	// Deferred, because an upstream that breaks off ends in a panic.
+	x.original = p.direct(r, faceProxy)
 	defer p.open.remove(x)
-	defer p.observe(r, rec, x, faceProxy, begun)
 	if err := p.serve(rec, r, x); err != nil {
 		p.answer(rec, r, err)
 	}
+}
+
+// serveOwn answers what lies below the prefix.
+func (p *Proxy) serveOwn(w *recorder, r *http.Request, x *exchange) {
+	if d, rest, ok := p.dialect(r); ok {
+		x.original = p.direct(r, d.face)
+		p.verify(w, r, x, d, rest)
+		return
+	}
+	x.original = p.direct(r, faceOwn)
+	p.Own.ServeHTTP(w, r)
 }
 
 // isOwn says whether r belongs to us. What decodes or cleans to a path of ours
@@ -185,23 +205,18 @@ func (p *Proxy) isBelow(decoded string) bool {
 
 // serve is the straight line from a request to the upstream's answer.
 func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
-	if x.target, err = readTarget(r); err != nil {
+	if len(p.routes) == 0 {
+		return &page.Error{Status: http.StatusNotFound, Message: "There is no application at this address.",
+			Hint: "For the operator: without upstream and routes, authproxy only answers the ingress that asks; set upstream to have requests passed on."}
+	}
+	if x.original.target, err = readTarget(r); err != nil {
 		return err
 	}
-	if x.verdict, err = p.judge(r, x.target); err != nil {
+	if err := p.authorize(w, x); err != nil {
 		return err
 	}
 	if x.route = p.route(r, x.verdict.path); x.route == nil {
 		return &page.Error{Status: http.StatusNotFound}
-	}
-	if p.refresh(r, x.verdict.who) {
-		// The person may be in other groups now, or the session over.
-		if x.verdict, err = p.judge(r, x.target); err != nil {
-			return err
-		}
-	}
-	if err := p.identify(w, r, x); err != nil {
-		return err
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
 	defer cancel(nil)
@@ -219,6 +234,23 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	return nil
 }
 
+// authorize is what the faces have in common: whether the original in x is
+// allowed, by whom, and what the application is to be told. Its error is the
+// answer to one that is not. A renewed cookie is left in x.
+func (p *Proxy) authorize(w http.ResponseWriter, x *exchange) (err error) {
+	o := &x.original
+	if x.verdict, err = p.judge(o); err != nil {
+		return err
+	}
+	if p.refresh(o, x.verdict.who) {
+		// The person may be in other groups now, or the session over.
+		if x.verdict, err = p.judge(o); err != nil {
+			return err
+		}
+	}
+	return p.identify(w, x)
+}
+
 // route returns the first route that selects r, nil if there is none.
 func (p *Proxy) route(r *http.Request, path policy.Path) *route {
 	for _, route := range p.routes {
@@ -231,18 +263,18 @@ func (p *Proxy) route(r *http.Request, path policy.Path) *route {
 
 // refresh renews the provider's tokens of who's session where that is due. It
 // says whether anything has changed, so that the verdict is out of date.
-func (p *Proxy) refresh(r *http.Request, who *identity.Who) bool {
-	if who == nil || who.Session == nil || isPrefetch(r) {
+func (p *Proxy) refresh(o *original, who *identity.Who) bool {
+	if who == nil || who.Session == nil || isPrefetch(o.header) {
 		return false
 	}
-	s, err := p.Sessions.Refresh(r.Context(), who.Session)
+	s, err := p.Sessions.Refresh(o.request.Context(), who.Session)
 	return err != nil || s != who.Session
 }
 
 // identify notes the activity of a session and prepares what the upstream is
 // told.
-func (p *Proxy) identify(w http.ResponseWriter, r *http.Request, x *exchange) (err error) {
-	who := x.verdict.who
+func (p *Proxy) identify(w http.ResponseWriter, x *exchange) (err error) {
+	who, r := x.verdict.who, x.original.request
 	if who == nil {
 		return nil
 	}
@@ -254,7 +286,7 @@ func (p *Proxy) identify(w http.ResponseWriter, r *http.Request, x *exchange) (e
 	if x.authorization, err = p.Identity.Authorization(who); err != nil {
 		return err
 	}
-	if who.Session == nil || isPrefetch(r) {
+	if who.Session == nil || isPrefetch(r.Header) {
 		return nil
 	}
 	_, err = p.Sessions.Touch(w, r, who.Session)
@@ -279,17 +311,15 @@ func (p *Proxy) sessionOver() error {
 
 // isPrefetch says whether a browser asks for a page that nobody has opened yet:
 // that is no activity.
-func isPrefetch(r *http.Request) bool {
-	return strings.Contains(r.Header.Get("Sec-Purpose"), "prefetch") || r.Header.Get("Purpose") == "prefetch"
+func isPrefetch(h http.Header) bool {
+	return strings.Contains(h.Get("Sec-Purpose"), "prefetch") || h.Get("Purpose") == "prefetch"
 }
 
 // answer is where a refusal becomes a response.
 func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
 	var signIn *redirectError
 	if errors.As(err, &signIn) {
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Add("Vary", "Cookie")
-		http.Redirect(w, r, signIn.location, http.StatusFound)
+		redirectToSignIn(w, signIn.location)
 		return
 	}
 	if isGRPC(r.Header) {
@@ -297,4 +327,12 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	p.Pages.Error(w, r, err)
+}
+
+// redirectToSignIn sends a browser to location, and no cache may remember it.
+func redirectToSignIn(w http.ResponseWriter, location string) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Add("Vary", "Cookie")
+	w.Header().Set("Location", location)
+	w.WriteHeader(http.StatusFound)
 }

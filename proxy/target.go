@@ -20,11 +20,8 @@ type target struct {
 // forms that only a forward proxy serves, and a fragment, which no client sends
 // and some servers cut off (GHSA-pxq7-h93f-9jrg).
 func readTarget(r *http.Request) (target, error) {
-	switch r.Method {
-	case http.MethodConnect, http.MethodTrace:
-		// TRACE would show the identity headers to whoever asks (RFC 9110,
-		// section 9.3.8).
-		return target{}, &page.Error{Status: http.StatusMethodNotAllowed, Message: r.Method + " is not served here."}
+	if err := checkMethod(r.Method); err != nil {
+		return target{}, err
 	}
 	raw := r.RequestURI
 	if !strings.HasPrefix(raw, "/") {
@@ -39,6 +36,15 @@ func readTarget(r *http.Request) (target, error) {
 		return target{}, &page.Error{Status: http.StatusBadRequest, Code: "bad_target", Message: "The address of this request cannot be read."}
 	}
 	return t, nil
+}
+
+// checkMethod refuses the methods that are served to nobody. TRACE would show the
+// identity headers to whoever asks (RFC 9110, section 9.3.8).
+func checkMethod(method string) error {
+	if method == http.MethodConnect || method == http.MethodTrace {
+		return &page.Error{Status: http.StatusMethodNotAllowed, Message: method + " is not served here."}
+	}
+	return nil
 }
 
 // withoutAuthority returns the path and query of raw, a target in absolute-form

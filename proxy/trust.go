@@ -34,17 +34,37 @@ func (t TrustedProxies) contains(addr netip.Addr) bool {
 	return false
 }
 
+// OriginalURL returns the host and the target (path and query) of the request
+// that a trusted proxy says it got, in the header X-Original-URL. It is false
+// where there is none, or none that can be read.
+func (t TrustedProxies) OriginalURL(r *http.Request) (host, target string, ok bool) {
+	if !t.Trusts(r) {
+		return "", "", false
+	}
+	raw, err := single(r.Header, "X-Original-Url")
+	if err != nil {
+		return "", "", false
+	}
+	_, host, read, err := parseOriginalURL(raw)
+	return host, read.String(), err == nil
+}
+
 // ClientIP returns the address that a request began at. X-Forwarded-For is read
 // from the right: each trusted proxy vouches for the entry before its own, and
 // the first address that is not a trusted proxy is the client. Whatever stands
 // left of it, the client may have written. An entry that is no address ends the
 // walk.
 func (t TrustedProxies) ClientIP(r *http.Request) netip.Addr {
-	client := peer(r)
+	return t.clientBehind(peer(r), r.Header)
+}
+
+// clientBehind is [TrustedProxies.ClientIP] for a request with the headers h that
+// came from the address client.
+func (t TrustedProxies) clientBehind(client netip.Addr, h http.Header) netip.Addr {
 	if len(t) == 0 || !t.contains(client) {
 		return client
 	}
-	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	hops := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
 	for i := len(hops) - 1; i >= 0 && t.contains(client); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil || hop.Zone() != "" {

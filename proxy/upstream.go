@@ -152,7 +152,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	x := exchangeOf(pr.In.Context())
 	out := pr.Out
 	out.URL.Scheme, out.URL.Host = base.Scheme, base.Host
-	x.target.applyTo(out.URL)
+	x.original.target.applyTo(out.URL)
 	out.Host = ""
 	if passHost {
 		out.Host = pr.In.Host
@@ -161,7 +161,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
 	keepWebSocketOnly(out.Header)
-	p.setForwarded(pr.In, out.Header)
+	p.setForwarded(pr.In, out.Header, x.original.scheme)
 	out.Header[requestID] = pr.In.Header[requestID] // the client may have named it in Connection
 	setIdentity(out.Header, x.headers, x.authorization)
 }
@@ -224,7 +224,7 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 		e.Status, e.Code = http.StatusGatewayTimeout, "upstream_timeout"
 	}
 	x := exchangeOf(r.Context())
-	if again := x.target.String(); r.Method == http.MethodGet && !strings.HasPrefix(again, "//") {
+	if again := x.original.target.String(); r.Method == http.MethodGet && !strings.HasPrefix(again, "//") {
 		e.RetryURL = again
 	}
 	p.handOut(w.Header(), x)

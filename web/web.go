@@ -57,6 +57,10 @@ type Config struct {
 	Sealer  *cookie.Sealer
 	Cookies cookie.Options
 
+	// OriginalURL returns the host and the target of the request for which an
+	// ingress sends a browser's request here, if the ingress is trusted and says
+	// so. Nil means that none is.
+	OriginalURL func(*http.Request) (host, target string, ok bool)
 	// ClientIP returns the address a request comes from.
 	ClientIP func(*http.Request) string
 	// Log takes sign-ins, failures and sign-outs as audit events.
@@ -139,6 +143,10 @@ func (s *Server) routes() {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isPlain(r.URL) {
 		s.Pages.Error(w, r, &page.Error{Status: http.StatusNotFound})
+		return
+	}
+	if back, ok := s.fromIngress(r); ok {
+		s.Pages.Handler(func(w http.ResponseWriter, r *http.Request) error { return s.signInFor(w, r, back) }).ServeHTTP(w, r)
 		return
 	}
 	if _, pattern := s.mux.Handler(r); pattern == "" {

@@ -143,8 +143,9 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
 		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
 		Sealer: sealer, Cookies: cookieOptions(cfg),
-		ClientIP: func(r *http.Request) string { return trusted.ClientIP(r).String() },
-		Log:      a.log, Registerer: a.metrics,
+		OriginalURL: trusted.OriginalURL,
+		ClientIP:    func(r *http.Request) string { return trusted.ClientIP(r).String() },
+		Log:         a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
@@ -267,15 +268,24 @@ func upstream(u *config.Upstream) (proxy.Upstream, error) {
 	if u.CAFile == "" {
 		return out, nil
 	}
-	pem, err := os.ReadFile(u.CAFile)
-	if err != nil {
+	var err error
+	if out.RootCAs, err = readCertificates(u.CAFile); err != nil {
 		return out, fmt.Errorf("ca_file: %w", err)
 	}
-	out.RootCAs = x509.NewCertPool()
-	if !out.RootCAs.AppendCertsFromPEM(pem) {
-		return out, fmt.Errorf("ca_file: %s holds no PEM certificate", u.CAFile)
-	}
 	return out, nil
+}
+
+// readCertificates returns the certificates in a file.
+func readCertificates(name string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", name)
+	}
+	return pool, nil
 }
 
 // knows says whether provider is configured and issuer is its own.

@@ -45,6 +45,9 @@ func checkTLS(a *app) error {
 	if err != nil {
 		return err
 	}
+	if _, err := grpcTLS(cfg.ExtAuthz); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	return l.Close()
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"authproxy/config"
+	"authproxy/proxy"
 )
 
 // load reads the configuration.
@@ -65,21 +66,28 @@ func (a *app) serve(ctx context.Context) error {
 		}
 		servers, listeners = append(servers, a.server(a.adminHandler(status))), append(listeners, admin)
 	}
+	grpc, err := a.listenGRPC()
+	if err != nil {
+		return errors.Join(err, closeAll(listeners))
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	go a.run(background)
 
-	failed := make(chan error, len(servers))
+	failed := make(chan error, len(servers)+1)
+	if grpc != nil {
+		go func() { failed <- grpc.Serve(grpc.listener) }()
+	}
 	for i, server := range servers {
 		go func() { failed <- server.Serve(listeners[i]) }()
 	}
-	a.log.Info("listening", "address", public.Addr().String(), "public_url", a.config.PublicURL.String(), "admin", a.config.Admin.Listen, "version", version)
+	a.log.Info("listening", "address", public.Addr().String(), "public_url", a.config.PublicURL.String(), "admin", a.config.Admin.Listen, "ext_authz", a.config.ExtAuthz.Listen, "version", version)
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	return a.stop(servers, status)
+	return a.stop(servers, grpc, status)
 }
 
 // listen opens the public listener, with TLS if certificates are configured.
@@ -102,6 +110,59 @@ func listen(cfg *config.Config) (net.Listener, error) {
 	return tls.NewListener(l, &tls.Config{Certificates: certs, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}), nil
 }
 
+// A grpcServer answers Envoy on a listener of its own.
+type grpcServer struct {
+	*proxy.ExtAuthz
+	listener net.Listener
+}
+
+// listenGRPC opens the listener for Envoy's questions, nil if there is to be none.
+func (a *app) listenGRPC() (*grpcServer, error) {
+	if a.config.ExtAuthz.Listen == "" {
+		return nil, nil
+	}
+	tlsConfig, err := grpcTLS(a.config.ExtAuthz)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", a.config.ExtAuthz.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("ext_authz.listen: %w", err)
+	}
+	return &grpcServer{a.proxy.ExtAuthz(tlsConfig), l}, nil
+}
+
+// grpcTLS returns how the gRPC listener speaks TLS, nil if it does not. A client
+// without a certificate is let in: it may be a probe, or be trusted for its
+// address.
+func grpcTLS(e config.ExtAuthz) (*tls.Config, error) {
+	if e.CertFile == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(e.CertFile, e.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("ext_authz.cert_file, ext_authz.key_file: %w", err)
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if e.ClientCAFile == "" {
+		return c, nil
+	}
+	if c.ClientCAs, err = readCertificates(e.ClientCAFile); err != nil {
+		return nil, fmt.Errorf("ext_authz.client_ca_file: %w", err)
+	}
+	c.ClientAuth = tls.VerifyClientCertIfGiven
+	return c, nil
+}
+
+// closeAll closes listeners that nobody serves.
+func closeAll(listeners []net.Listener) error {
+	var problems []error
+	for _, l := range listeners {
+		problems = append(problems, l.Close())
+	}
+	return errors.Join(problems...)
+}
+
 // server returns a server with time limits against clients that send their
 // headers slowly or not at all. Bodies have none: uploads and event streams
 // take as long as they take.
@@ -122,8 +183,11 @@ func (a *app) server(h http.Handler) *http.Server {
 // stop ends the servers: first the load balancer must see that this replica is
 // not ready any more, then requests under way are let finish and WebSockets are
 // told to come back elsewhere. A second signal ends the program at once.
-func (a *app) stop(servers []*http.Server, status *status) error {
+func (a *app) stop(servers []*http.Server, grpc *grpcServer, status *status) error {
 	status.draining.Store(true)
+	if grpc != nil {
+		grpc.Drain()
+	}
 	a.log.Info("stopping", "delay", a.config.Shutdown.Delay.String(), "timeout", a.config.Shutdown.Timeout.String())
 	time.Sleep(a.config.Shutdown.Delay)
 	ctx, cancel := context.WithTimeout(context.Background(), a.config.Shutdown.Timeout)
@@ -131,6 +195,13 @@ func (a *app) stop(servers []*http.Server, status *status) error {
 	var problems []error
 	var upgraded sync.WaitGroup
 	upgraded.Go(func() { a.proxy.CloseUpgraded(ctx) })
+	if grpc != nil {
+		upgraded.Go(func() {
+			if err := grpc.Shutdown(ctx); err != nil {
+				a.log.Warn("questions of Envoy were cut off", "err", err)
+			}
+		})
+	}
 	for _, s := range servers {
 		if err := s.Shutdown(ctx); err != nil {
 			a.log.Warn("requests were cut off", "err", err)
