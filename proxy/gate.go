@@ -133,15 +133,17 @@ func (p *Proxy) signInURL(r *http.Request, t target, query url.Values) string {
 	if query == nil {
 		query = url.Values{}
 	}
-	rd := t.String()
-	if r.Host != p.PublicURL.Host {
+	rd, u := t.String(), *p.PublicURL
+	switch {
+	case p.SignsInAtHome != nil && p.SignsInAtHome(r.Host):
+		u.Host = r.Host // it gets its session by the hand-off, and begins that itself
+	case r.Host != p.PublicURL.Host:
 		rd = p.scheme(r) + "://" + r.Host + rd
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		rd = "/" // a form's target is no page to come back to
 	}
 	query.Set("rd", rd)
-	u := *p.PublicURL
 	u.Path, u.RawQuery = p.Prefix+"/sign-in", query.Encode()
 	return u.String()
 }
