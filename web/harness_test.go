@@ -263,9 +263,9 @@ func (s *site) newBrowser(t testing.TB) *browser {
 	roots.AddCert(s.server.Certificate())
 	b := &browser{TB: t, site: s, jar: newJar(s.clock), agent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots},
+		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: host},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if strings.HasSuffix(address, ":443") {
+			if !strings.HasPrefix(address, "127.0.0.1:") { // every host but the providers is ours
 				address = s.server.Listener.Addr().String()
 			}
 			return (&net.Dialer{}).DialContext(ctx, network, address)
