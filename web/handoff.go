@@ -137,19 +137,18 @@ func (s *Server) askURL(sealed string) string {
 	return s.Prefix + "/handoff?" + url.Values{"ask": {sealed}}.Encode()
 }
 
-// isAskURL says whether target is what [Server.askURL] made. How old it is does
-// not matter: the nonce's cookie says how long a hand-off may take.
-func (s *Server) isAskURL(target string) bool {
+// cutAsk returns the ask in target if that is what [Server.askURL] made. How old
+// it is does not matter: the nonce's cookie says how long a hand-off may take.
+func (s *Server) cutAsk(target string) (ask, bool) {
 	query, ok := strings.CutPrefix(target, s.Prefix+"/handoff?ask=")
 	if !ok || len(target) > maxAsk {
-		return false
+		return ask{}, false
 	}
 	sealed, err := url.QueryUnescape(query)
 	if err != nil {
-		return false
+		return ask{}, false
 	}
-	_, ok = s.openAsk([]string{sealed})
-	return ok
+	return s.openAsk([]string{sealed})
 }
 
 // openAsk opens the one value of the parameter. The hosts may have changed since

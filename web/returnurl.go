@@ -26,7 +26,7 @@ func (s *Server) returnURL(target, fallback string) string {
 // The one page of ours that a sign-in may end on is the hand-off with an ask that
 // we have sealed.
 func (s *Server) isReturnURL(target string) bool {
-	if s.isAskURL(target) {
+	if _, ok := s.cutAsk(target); ok {
 		return true
 	}
 	if target == "" || len(target) > maxReturnURL || !printable(target) {
