@@ -141,8 +141,9 @@ func TestWhoIsSignedInGetsASessionOnAnotherHostUnasked(t *testing.T) {
 
 func TestSignInOnAnotherHostComesBackToTheExactPage(t *testing.T) {
 	long := "/long?q=" + strings.Repeat("abcdefgh", 254)
+	s := newHosts(t, nil)
 	for _, rd := range []string{"/reports?year=2026&q=a%2Fb", "/", "/a/b;c=d?x=//y&z=https://evil.example/", portal + "/absolute?x=1", long} {
-		b := newHosts(t, nil).newBrowser(t)
+		b := s.newBrowser(t)
 		at, a := b.follow(signInAt(portal, rd), never)
 		want := portal + strings.TrimPrefix(rd, portal)
 		if at != want || a.StatusCode != http.StatusOK {
@@ -176,11 +177,12 @@ func TestAHostKeepsItsPort(t *testing.T) {
 }
 
 func TestReturnURLsOfAnotherHostAreJudged(t *testing.T) {
+	s := newHosts(t, nil)
 	for _, rd := range []string{
 		"https://evil.example/", "//evil.example", `/\evil.example`, "http://portal.example.org/", "https://portal.example.org.evil.example/",
 		"/auth/handoff?ticket=x", "/auth/handoff?ask=x", "/auth/handoff", "/auth/sign-in", "javascript:alert(1)", "",
 	} {
-		b := newHosts(t, nil).newBrowser(t)
+		b := s.newBrowser(t)
 		if at, _ := b.follow(signInAt(portal, rd), never); at != portal+"/" {
 			t.Errorf("rd=%q ends at %s, want %s/", rd, at, portal)
 		}
@@ -303,9 +305,10 @@ func TestATicketThatIsNotGood(t *testing.T) {
 			return ticket
 		}},
 	}
+	s := newHosts(t, nil)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newHosts(t, nil).newBrowser(t)
+			b := s.newBrowser(t)
 			b.mustSignIn("alice")
 			target := tt.spoil(b, b.ticket("/reports"))
 			a := b.get(target)
