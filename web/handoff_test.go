@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authproxy/devidp"
+	"authproxy/identity"
 	"authproxy/policy"
 )
 
@@ -664,12 +665,36 @@ func TestScriptsOfAnotherHostAreSentToItsOwnSignIn(t *testing.T) {
 	}
 }
 
-func TestATicketThatFitsNoAddressIsAPageNotAFault(t *testing.T) {
-	var groups []string
-	for range 120 {
-		groups = append(groups, rand.Text()+rand.Text())
+// inGroups returns somebody who is in n groups with long names.
+func inGroups(n int) devidp.User {
+	many := devidp.User{Login: "many", Subject: "88bb", Email: "many@example.com", EmailVerified: true}
+	for range n {
+		many.Groups = append(many.Groups, rand.Text()+rand.Text())
 	}
-	many := devidp.User{Login: "many", Subject: "88bb", Email: "many@example.com", EmailVerified: true, Groups: groups}
+	return many
+}
+
+func TestTokensThatFitNoAddressAreLeftOut(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		groups  int
+		leftOut bool
+	}{{"a few groups", 2, false}, {"the same groups again in the ID token", 60, true}} {
+		many := inGroups(tt.groups)
+		b := newHosts(t, func(s *settings) { s.users, s.upstreamGets = append(s.users, many), identity.AuthorizationIDToken }).newBrowser(t)
+		b.mustSignIn("many")
+		at, _ := b.follow(signInAt(portal, "/x"), never)
+		if got := b.userAt(portal); at != portal+"/x" || got != "many@example.com" {
+			t.Errorf("%s: the hand-off ended at %s with %q signed in", tt.name, at, got)
+		}
+		if got := strings.Contains(b.log.String(), "tokens do not fit a hand-off"); got != tt.leftOut {
+			t.Errorf("%s: the log says that tokens were left out: %v, want %v", tt.name, got, tt.leftOut)
+		}
+	}
+}
+
+func TestATicketThatFitsNoAddressIsAPageNotAFault(t *testing.T) {
+	many := inGroups(120)
 	b := newHosts(t, func(s *settings) { s.users = append(s.users, many) }).newBrowser(t)
 	b.mustSignIn("many")
 	_, a := b.follow(signInAt(portal, "/"), never)
