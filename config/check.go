@@ -355,34 +355,32 @@ func (l *loader) warnInsecure(https bool) {
 	switch {
 	case !l.cfg.Cookie.Insecure:
 		return
-	case https || loopback(l.publicHost()):
+	case https || loopback(l.publicHost()) && !slices.ContainsFunc(l.cfg.Hosts, isRemote):
 		w.Message, w.Remedy = "has no effect with this public_url", "remove it"
 	}
 	l.warnings = append(l.warnings, w)
 }
 
-// checkHosts judges hosts: each must get the session's cookie, because signing
-// in happens on public_url's host.
+// isRemote says whether a pattern stands for hosts that are not on loopback.
+func isRemote(pattern string) bool {
+	host, ok := patternHost(pattern)
+	return ok && !loopback(host)
+}
+
+// checkHosts judges hosts. One that the cookies of public_url's host do not reach
+// gets its session by a hand-off, with the scheme of public_url.
 func (l *loader) checkHosts() {
 	for i, pattern := range l.cfg.Hosts {
 		path := fmt.Sprintf("hosts[%d]", i)
 		host, ok := patternHost(pattern)
-		if !ok {
+		switch {
+		case !ok:
 			l.fail(path, show(&field{}, pattern)+" is not a host", `write a host name such as www.example.com, or "*.example.com" for one label`)
-			continue
+		case !l.ok("public_url", "cookie.insecure") || l.cfg.Cookie.Insecure:
+		case l.cfg.PublicURL.Scheme == "http" && !loopback(host):
+			l.fail(path, quote(pattern)+" is reached over plain http like public_url, so that everybody on the way can take a session over",
+				"use an https public_url; or set cookie.insecure: true where this is meant")
 		}
-		if !l.ok("public_url", "cookie.domain") {
-			continue
-		}
-		domain, public := l.cfg.Cookie.Domain, l.publicHost()
-		if host == public && !strings.HasPrefix(pattern, "*.") || domain != "" && within(host, domain) {
-			continue
-		}
-		remedy := "remove the host; it shares no domain with public_url"
-		if shared := sharedDomain(host, public); shared != "" {
-			remedy = "set cookie.domain: " + shared
-		}
-		l.fail(path, fmt.Sprintf("%s does not get the session of %s without a shared cookie.domain", quote(pattern), public), remedy)
 	}
 }
 
@@ -401,21 +399,6 @@ func patternHost(pattern string) (string, bool) {
 		host = host[1 : len(host)-1]
 	}
 	return host, validHost(host)
-}
-
-// sharedDomain returns the longest domain that both hosts are in and that may
-// have a cookie, or "".
-func sharedDomain(a, b string) string {
-	if _, err := netip.ParseAddr(a); err == nil {
-		return ""
-	}
-	for domain := a; domain != ""; {
-		if within(b, domain) && !publicSuffix(domain) {
-			return domain
-		}
-		_, domain, _ = strings.Cut(domain, ".")
-	}
-	return ""
 }
 
 func (l *loader) checkSession() {

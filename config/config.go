@@ -222,7 +222,7 @@ type Cookie struct {
 	// when neither cookie.keys nor cookie.keys_file is given.
 	Keys     [][]byte `yaml:"keys" secret:"true" nonempty:"true" doc:"The keys that seal cookies: 32 bytes each, in base64. The first one seals, all of them open. Make one with: authproxy keys new."`
 	KeysFile string   `yaml:"keys_file" example:"/run/secrets/cookie_keys" doc:"A file with the keys, one a line, instead of keys. Lines that begin with # are comments."`
-	Domain   string   `yaml:"domain" example:"example.com" doc:"Share the session between the hosts of this domain. The host of public_url must be it or below it. Empty means public_url's host alone."`
+	Domain   string   `yaml:"domain" example:"example.com" doc:"Share the session between the hosts of this domain. The host of public_url must be it or below it. Empty means public_url's host alone; further hosts, and those outside of the domain, get the session by a hand-off."`
 	SameSite string   `yaml:"same_site" default:"lax" enum:"lax,none" example:"lax" doc:"The SameSite attribute. none needs https, and lets other sites' frames use the session. strict is not offered: a browser that comes back from the provider would not send the cookie."`
 	Prefix   string   `yaml:"prefix" default:"auto" enum:"auto,host,secure,none" example:"auto" doc:"The prefix of the name: host is __Host- (https, no domain), secure is __Secure- (https), auto takes the strongest that fits."`
 	Insecure bool     `yaml:"insecure" default:"false" example:"true" doc:"Allow plain http at an address that is not loopback. Everybody on the way can take the session over."`

@@ -30,6 +30,11 @@ const (
 type Options struct {
 	// Domain is the Domain attribute; empty makes a cookie for this host only.
 	Domain string
+	// Outside says whether host, that of a request, does not lie in Domain: there
+	// the cookie is for that host alone, because browsers refuse a cookie for a
+	// domain that the host is not in (RFC 6265, section 5.3). Nil means that no
+	// host does.
+	Outside func(host string) bool
 	// Secure is whether browsers reach us over https.
 	Secure bool
 	// SameSite is the SameSite attribute; zero means Lax.
@@ -85,6 +90,7 @@ type Jar struct {
 	name     string
 	parts    [MaxParts]string
 	domain   string
+	outside  func(host string) bool
 	secure   bool
 	sameSite http.SameSite
 }
@@ -95,7 +101,7 @@ func NewJar(base string, o Options) (*Jar, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Jar{name: name, domain: o.Domain, secure: o.Secure, sameSite: o.SameSite}
+	j := &Jar{name: name, domain: o.Domain, outside: o.Outside, secure: o.Secure, sameSite: o.SameSite}
 	if j.sameSite == 0 {
 		j.sameSite = http.SameSiteLaxMode
 	}
@@ -194,7 +200,7 @@ func join(values []string, parts [MaxParts][]string) []string {
 func (j *Jar) Set(w http.ResponseWriter, r *http.Request, value string, maxAge time.Duration) error {
 	used := map[string]bool{}
 	if len(j.name)+1+len(value) <= partSize {
-		j.write(w, j.name, value, maxAge)
+		j.write(w, r, j.name, value, maxAge)
 		used[j.name] = true
 	} else {
 		pieces, err := j.split(value)
@@ -202,13 +208,13 @@ func (j *Jar) Set(w http.ResponseWriter, r *http.Request, value string, maxAge t
 			return err
 		}
 		for i, piece := range pieces {
-			j.write(w, j.parts[i], piece, maxAge)
+			j.write(w, r, j.parts[i], piece, maxAge)
 			used[j.parts[i]] = true
 		}
 	}
 	for _, name := range j.present(r) {
 		if !used[name] {
-			j.expire(w, name)
+			j.expire(w, r, name)
 		}
 	}
 	return nil
@@ -241,10 +247,10 @@ func (j *Jar) split(value string) ([]string, error) {
 
 // Clear expires the Jar's cookie and all its parts, also those that r does not
 // show: sign-out must not depend on what the request happened to carry.
-func (j *Jar) Clear(w http.ResponseWriter) {
-	j.expire(w, j.name)
+func (j *Jar) Clear(w http.ResponseWriter, r *http.Request) {
+	j.expire(w, r, j.name)
 	for _, part := range j.parts {
-		j.expire(w, part)
+		j.expire(w, r, part)
 	}
 }
 
@@ -261,22 +267,22 @@ func (j *Jar) present(r *http.Request) []string {
 	return names
 }
 
-func (j *Jar) expire(w http.ResponseWriter, name string) {
-	w.Header().Add("Set-Cookie", j.attributes(name+"=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"))
+func (j *Jar) expire(w http.ResponseWriter, r *http.Request, name string) {
+	w.Header().Add("Set-Cookie", j.attributes(r, name+"=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
-func (j *Jar) write(w http.ResponseWriter, name, value string, maxAge time.Duration) {
+func (j *Jar) write(w http.ResponseWriter, r *http.Request, name, value string, maxAge time.Duration) {
 	pair := name + "=" + value
 	if maxAge > 0 {
 		pair += "; Max-Age=" + strconv.FormatInt(int64(maxAge/time.Second), 10)
 	}
-	w.Header().Add("Set-Cookie", j.attributes(pair))
+	w.Header().Add("Set-Cookie", j.attributes(r, pair))
 }
 
 // attributes puts what protects the cookie first and Path last: some ingresses
 // join several Set-Cookie headers with commas, which spoils the last attribute
 // of each.
-func (j *Jar) attributes(pair string) string {
+func (j *Jar) attributes(r *http.Request, pair string) string {
 	var b strings.Builder
 	b.WriteString(pair)
 	if j.secure {
@@ -291,7 +297,7 @@ func (j *Jar) attributes(pair string) string {
 	default:
 		b.WriteString("; SameSite=Lax")
 	}
-	if j.domain != "" {
+	if j.domain != "" && (j.outside == nil || !j.outside(r.Host)) {
 		b.WriteString("; Domain=")
 		b.WriteString(j.domain)
 	}

@@ -219,10 +219,26 @@ func TestPartsOfTwoSessionsDoNotMix(t *testing.T) {
 
 func TestClearExpiresEverything(t *testing.T) {
 	w := httptest.NewRecorder()
-	jar(t, "s", Options{}).Clear(w)
+	jar(t, "s", Options{}).Clear(w, httptest.NewRequest("GET", "/", nil))
 	_, expired := kept(w)
 	if want := []string{"s", "s_0", "s_1", "s_2", "s_3"}; !cmp.Equal(expired, want) {
 		t.Errorf("expired %v, want %v", expired, want)
+	}
+}
+
+func TestACookieOutsideOfTheDomainBelongsToItsHost(t *testing.T) {
+	j := jar(t, "s", Options{Secure: true, Domain: "example.com", Outside: func(host string) bool { return host == "example.org" }})
+	for host, want := range map[string]string{"app.example.com": "example.com", "example.org": ""} {
+		r, w := httptest.NewRequest("GET", "https://"+host+"/", nil), httptest.NewRecorder()
+		if err := j.Set(w, r, "value", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		j.Clear(w, r)
+		for _, c := range w.Result().Cookies() {
+			if c.Domain != want {
+				t.Errorf("on %s the domain of cookie %s is %q, want %q: %s", host, c.Name, c.Domain, want, c.Raw)
+			}
+		}
 	}
 }
 

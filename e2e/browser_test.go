@@ -36,7 +36,7 @@ func (c *chromium) start(path string) (context.Context, error) {
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 			chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 			chromedp.Flag("disable-dev-shm-usage", true),
-			chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
+			chromedp.Flag("host-resolver-rules", "MAP *.one.test 127.0.0.1, MAP *.two.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 		)
 		ctx, _ := chromedp.NewContext(allocator)
 		// The first Run binds the browser's life to its context: no time limit.

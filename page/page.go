@@ -90,7 +90,7 @@ func checkPrefix(prefix string) (string, error) {
 // parsePages returns each page with the base layout around it, by file name.
 func parsePages() (map[string]*template.Template, error) {
 	pages := make(map[string]*template.Template)
-	for _, name := range []string{"error.html", "chooser.html", "signout.html", "signedout.html"} {
+	for _, name := range []string{"error.html", "chooser.html", "signout.html", "signedout.html", "onwards.html"} {
 		t, err := template.New(name).Funcs(template.FuncMap{"initial": initial}).
 			ParseFS(files, "templates/base.html", "templates/icons.html", "templates/"+name)
 		if err != nil {
@@ -132,6 +132,22 @@ type SignOut struct {
 // SignedOut is the content of [Renderer.SignedOut].
 type SignedOut struct {
 	SignIn string // URL of the sign-in page; optional
+}
+
+// Onwards is the content of [Renderer.Onwards].
+type Onwards struct {
+	URL  string // where the page leads, on this host; no ";" or "," in it
+	Host string // what it says about where that ends
+}
+
+// Onwards answers 200 with a page that goes on to o.URL by itself, at once. It is
+// for where a redirect would fail: Chromium applies the form-action of a page to
+// all redirects that follow its form, and the sign-in page of a provider knows
+// the host of its client, but no further ones.
+func (p *Renderer) Onwards(w http.ResponseWriter, r *http.Request, o Onwards) {
+	SecurityHeaders(w.Header())
+	w.Header().Set("Refresh", "0; url="+o.URL)
+	p.render(w, r, http.StatusOK, "onwards.html", view{Title: "You are signed in", Icon: "check", Page: o})
 }
 
 // Chooser answers 200 with the ways to sign in.

@@ -44,7 +44,10 @@ func pages(p *Renderer, fill func(field string) string) map[string]http.HandlerF
 			p.SignOut(w, r, SignOut{User: fill("User"), Action: fill("Action"), ReturnURL: fill("ReturnURL"), Everywhere: true})
 		},
 		"zero sign out": func(w http.ResponseWriter, r *http.Request) { p.SignOut(w, r, SignOut{}) },
-		"signed out":    func(w http.ResponseWriter, r *http.Request) { p.SignedOut(w, r, SignedOut{SignIn: fill("SignIn")}) },
+		"onwards": func(w http.ResponseWriter, r *http.Request) {
+			p.Onwards(w, r, Onwards{URL: "/auth/handoff?ask=x", Host: fill("Host")})
+		},
+		"signed out": func(w http.ResponseWriter, r *http.Request) { p.SignedOut(w, r, SignedOut{SignIn: fill("SignIn")}) },
 	}
 	for _, status := range []int{0, 400, 401, 403, 404, 405, 409, 413, 429, 499, 500, 502, 503, 504, 599} {
 		all["error "+strconv.Itoa(status)] = failure(status, "", 0)

@@ -176,15 +176,17 @@ func (p *Proxy) signInURL(o *original, query url.Values) string {
 	if query == nil {
 		query = url.Values{}
 	}
-	rd := o.target.String()
+	rd, u := o.target.String(), *p.PublicURL
 	if o.method != http.MethodGet && o.method != http.MethodHead {
 		rd = "/" // a form's target is no page to come back to
 	}
-	if o.host != p.PublicURL.Host {
+	switch {
+	case p.SignsInAtHome != nil && p.SignsInAtHome(o.host):
+		u.Host = o.host // it gets its session by the hand-off, and begins that itself
+	case o.host != p.PublicURL.Host:
 		rd = o.scheme + "://" + o.host + rd
 	}
 	query.Set("rd", rd)
-	u := *p.PublicURL
 	u.Path, u.RawQuery = p.Prefix+"/sign-in", query.Encode()
 	return u.String()
 }

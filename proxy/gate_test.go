@@ -402,3 +402,27 @@ func TestASessionThatEndsOnTheWayIsRefused(t *testing.T) {
 		t.Errorf("error = %v, want errSessionOver", err)
 	}
 }
+
+func TestAHostThatSignsInAtHomeIsSentToItsOwnPrefix(t *testing.T) {
+	const portal = "portal.example.org:8443"
+	w := newWorld(t, setup{proxy: func(c *Config) {
+		c.Hosts = append(c.Hosts, mustHost(t, "portal.example.org"))
+		c.SignsInAtHome = func(host string) bool { return host == portal }
+	}})
+	navigation := http.Header{"Accept": {"text/html"}}
+	for _, tt := range []struct{ name, host, method, want string }{
+		{"at home", portal, "GET", "https://" + portal + "/auth/sign-in?rd=%2Fa%3Fb%3Dc%2F%2Fd"},
+		{"a form", portal, "POST", "https://" + portal + "/auth/sign-in?rd=%2F"},
+		{"another host", "www.example.com", "GET", "https://" + ourHost + "/auth/sign-in?rd=http%3A%2F%2Fwww.example.com%2Fa%3Fb%3Dc%2F%2Fd"},
+		{"ours", ourHost, "GET", "https://" + ourHost + "/auth/sign-in?rd=%2Fa%3Fb%3Dc%2F%2Fd"},
+	} {
+		r := httptest.NewRequest(tt.method, "/a?b=c//d", nil)
+		r.Host, r.Header = tt.host, navigation
+		o := w.proxy.direct(r, faceProxy)
+		o.target = target{path: "/a", query: "b=c//d", hasQuery: true}
+		got := w.proxy.signInURL(&o, nil)
+		if got != tt.want {
+			t.Errorf("%s: sign-in = %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}

@@ -55,6 +55,10 @@ type Config struct {
 	Own    http.Handler
 	// PublicURL is how browsers reach us.
 	PublicURL *url.URL
+	// SignsInAtHome says whether sign-in for host, one of Hosts, begins below the
+	// prefix of that host and not of PublicURL's, because the cookies of the latter
+	// do not reach it. Nil means that none does.
+	SignsInAtHome func(host string) bool
 	// Hosts are the hosts that are ours; that of PublicURL is one of them.
 	Hosts policy.Hosts
 	// Routes are tried in order; a request that none selects is 404. Without

@@ -208,7 +208,7 @@ func (m *Manager) find(value string) *entry {
 		return nil
 	}
 	value = strings.Clone(value)
-	if e := m.kept.get(s.ID); e != nil {
+	if e := m.kept.get(s.ID); e != nil && s.copyEnds.IsZero() {
 		s.sealed = value
 		e.adopt(s)
 		m.cache.Set(value, e)
@@ -293,7 +293,8 @@ func (m *Manager) due(s *Session, now time.Time) bool {
 		return true
 	}
 	slideAt := s.ExpiresAt.Add(m.UpdateAge - m.MaxAge)
-	canGrow := s.AbsoluteExpiresAt.IsZero() || s.ExpiresAt.Before(s.AbsoluteExpiresAt)
+	hard := s.hardEnd()
+	canGrow := hard.IsZero() || s.ExpiresAt.Before(hard)
 	return canGrow && !now.Before(slideAt)
 }
 
@@ -362,17 +363,18 @@ const browserLimit = 400 * 24 * time.Hour
 // end, because the cookie of a session that slid later than this answer arrived
 // must still be there. Our clocks are inside.
 func (m *Manager) cookieAge(s *Session, now time.Time) time.Duration {
-	if s.AbsoluteExpiresAt.IsZero() {
+	hard := s.hardEnd()
+	if hard.IsZero() {
 		return browserLimit
 	}
-	return min(s.AbsoluteExpiresAt.Sub(now), browserLimit)
+	return min(hard.Sub(now), browserLimit)
 }
 
 // End ends whatever sessions r shows, here and for every copy of their cookies,
 // and expires the cookie. It returns the one that counted, nil if there was
 // none; ending again is not an error.
 func (m *Manager) End(w http.ResponseWriter, r *http.Request) *Session {
-	m.Jar.Clear(w)
+	m.Jar.Clear(w, r)
 	all := m.lookupAll(r)
 	for _, s := range all {
 		m.end(s, "sign_out")

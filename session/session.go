@@ -108,6 +108,7 @@ type Session struct {
 	refreshAt  time.Time // when Tokens are to be renewed; zero = never
 	readAt     time.Time // when the provider last said who the person is; zero = at sign-in
 	generation int       // how often they were
+	copyEnds   time.Time // the end of a copy, see [Manager.Copy]; zero = the session itself
 
 	entry   *entry
 	sealed  string // the cookie value that holds this state
@@ -137,17 +138,24 @@ func (s *Session) clone() *Session {
 		ExpiresAt: s.ExpiresAt, AbsoluteExpiresAt: s.AbsoluteExpiresAt,
 		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, ACR: s.ACR, ProviderSID: s.ProviderSID,
 		Data: s.Data, Tokens: s.Tokens,
-		refreshAt: s.refreshAt, readAt: s.readAt, generation: s.generation,
+		refreshAt: s.refreshAt, readAt: s.readAt, generation: s.generation, copyEnds: s.copyEnds,
 	}
 }
 
 // End returns when the session ends unless something happens before: the
-// earlier of ExpiresAt and AbsoluteExpiresAt.
-func (s *Session) End() time.Time {
-	if !s.AbsoluteExpiresAt.IsZero() && s.AbsoluteExpiresAt.Before(s.ExpiresAt) {
-		return s.AbsoluteExpiresAt
+// earliest of ExpiresAt, AbsoluteExpiresAt and, on another host, the end of the
+// copy.
+func (s *Session) End() time.Time { return earliest(s.ExpiresAt, s.hardEnd()) }
+
+// hardEnd is the end that no activity moves; the zero time for none.
+func (s *Session) hardEnd() time.Time { return earliest(s.AbsoluteExpiresAt, s.copyEnds) }
+
+// earliest returns the earlier of a and b, where the zero time means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	return s.ExpiresAt
+	return a
 }
 
 // record is a session as a cookie holds it. The numbers are the format: never
@@ -183,6 +191,7 @@ type record struct {
 	ACR       string         `cbor:"28,keyasint,omitempty"`
 	SID       string         `cbor:"29,keyasint,omitempty"`
 	Claims    map[string]any `cbor:"30,keyasint,omitempty"`
+	CopyEnd   int64          `cbor:"31,keyasint,omitempty"`
 }
 
 func toRecord(s *Session, version int) (*record, error) {
@@ -202,6 +211,7 @@ func toRecord(s *Session, version int) (*record, error) {
 		IDToken: s.Tokens.ID, IDEnd: unix(s.Tokens.IDExpiry),
 		Refresh: s.Tokens.Refresh, RefreshAt: unix(s.refreshAt), Refreshes: s.generation, ReadAt: unix(s.readAt),
 		ACR: s.ACR, SID: s.ProviderSID, Claims: s.User.Claims,
+		CopyEnd: unix(s.copyEnds),
 	}, nil
 }
 
@@ -223,7 +233,7 @@ func (r *record) session() (*Session, error) {
 			Refresh: r.Refresh, Access: r.Access, AccessExpiry: fromUnix(r.AccessEnd),
 			ID: r.IDToken, IDExpiry: fromUnix(r.IDEnd),
 		},
-		refreshAt: fromUnix(r.RefreshAt), readAt: fromUnix(r.ReadAt), generation: r.Refreshes,
+		refreshAt: fromUnix(r.RefreshAt), readAt: fromUnix(r.ReadAt), generation: r.Refreshes, copyEnds: fromUnix(r.CopyEnd),
 	}, nil
 }
 

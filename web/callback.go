@@ -108,7 +108,7 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 // again, once.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
 	if _, err := s.Sessions.Lookup(r); err == nil {
-		redirect(w, rd, http.StatusFound)
+		s.goOn(w, r, rd)
 		return nil
 	}
 	if st.Attempt == 0 {
@@ -214,8 +214,21 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
 	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
-	redirect(w, rd, http.StatusFound)
+	s.goOn(w, r, rd)
 	return nil
+}
+
+// goOn sends a browser that comes from the provider to rd. The way to another
+// host by a hand-off begins with a page of ours: redirects that follow a form on
+// the provider's page may be bound to our host.
+func (s *Server) goOn(w http.ResponseWriter, r *http.Request, rd string) {
+	a, ok := s.cutAsk(rd)
+	if !ok {
+		redirect(w, rd, http.StatusFound)
+		return
+	}
+	noStore(w)
+	s.Pages.Onwards(w, r, page.Onwards{URL: rd, Host: a.Host})
 }
 
 // notAdmitted is the page for a person whom sign_in does not name.

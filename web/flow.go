@@ -43,12 +43,13 @@ const (
 	maxUsed = 10_000
 )
 
-// A flow is what its cookie remembers of a sign-in under way.
+// A flow is what its cookie remembers of a sign-in under way, or of a hand-off.
 type flow struct {
 	ID       string      `cbor:"1,keyasint"`
-	Provider string      `cbor:"2,keyasint"`
-	Login    oauth.Login `cbor:"3,keyasint"`
-	Begun    int64       `cbor:"4,keyasint"` // Unix time
+	Provider string      `cbor:"2,keyasint,omitempty"`
+	Login    oauth.Login `cbor:"3,keyasint,omitzero"`
+	Begun    int64       `cbor:"4,keyasint"`           // Unix time
+	Nonce    string      `cbor:"5,keyasint,omitempty"` // of a hand-off
 }
 
 // A state is what travels to the provider and back. Whoever holds it cannot
@@ -62,8 +63,9 @@ type state struct {
 	Prompt   string `cbor:"5,keyasint,omitempty"`
 }
 
-// flows keeps the cookies of sign-ins under way.
+// flows keeps the cookies of sign-ins or of hand-offs under way.
 type flows struct {
+	base    string // name of flow cookies, without prefix and id
 	sealer  *cookie.Sealer
 	options cookie.Options
 	prefix  string // full name of flow cookies, without the id
@@ -71,20 +73,20 @@ type flows struct {
 	used    *usedFlows
 }
 
-func newFlows(sealer *cookie.Sealer, options cookie.Options, now func() time.Time) (*flows, error) {
+func newFlows(base string, sealer *cookie.Sealer, options cookie.Options, now func() time.Time) (*flows, error) {
 	// A sign-in runs on one host and comes back by a top-level navigation.
 	options.Domain, options.SameSite, options.Prefix = "", http.SameSiteLaxMode, cookie.PrefixAuto
-	prefix, err := options.FullName(flowCookie)
+	prefix, err := options.FullName(base)
 	if err != nil {
 		return nil, err
 	}
-	return &flows{sealer: sealer, options: options, prefix: prefix, now: now, used: newUsedFlows()}, nil
+	return &flows{base: base, sealer: sealer, options: options, prefix: prefix, now: now, used: newUsedFlows()}, nil
 }
 
 // OwnsCookie says whether name is that of a cookie that this package sets.
 func OwnsCookie(name string) bool {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "__Host-"), "__Secure-")
-	return strings.HasPrefix(name, flowCookie) || name == signedOutCookie || name == signedInCookie
+	return strings.HasPrefix(name, flowCookie) || strings.HasPrefix(name, handoffCookie) || name == signedOutCookie || name == signedInCookie
 }
 
 // jar returns the jar of the cookie that is called base.
@@ -137,7 +139,7 @@ func (f *flows) expire(w http.ResponseWriter, base string) {
 func (f *flows) begin(w http.ResponseWriter, r *http.Request, fl flow) error {
 	fl.Begun = f.now().Unix()
 	f.evict(w, r)
-	return f.set(w, r, flowCookie+fl.ID, fl, flowAge)
+	return f.set(w, r, f.base+fl.ID, fl, flowAge)
 }
 
 // evict expires the browser's flow cookies that are over or do not open, and of
@@ -167,14 +169,14 @@ func (f *flows) evict(w http.ResponseWriter, r *http.Request) {
 		over = append(over, alive[0].ID)
 	}
 	for _, id := range over[:min(len(over), maxExpired)] {
-		f.expire(w, flowCookie+id)
+		f.expire(w, f.base+id)
 	}
 }
 
 // read returns the flow called id if its cookie came back in time.
 func (f *flows) read(r *http.Request, id string) (flow, bool) {
 	var fl flow
-	if !isFlowID(id) || !f.get(r, flowCookie+id, &fl) {
+	if !isFlowID(id) || !f.get(r, f.base+id, &fl) {
 		return flow{}, false
 	}
 	age := f.now().Sub(time.Unix(fl.Begun, 0))
@@ -189,7 +191,7 @@ func (f *flows) take(w http.ResponseWriter, r *http.Request, id string) (flow, b
 	if !ok {
 		return flow{}, false
 	}
-	f.expire(w, flowCookie+id)
+	f.expire(w, f.base+id)
 	return fl, f.used.first(id, f.now())
 }
 

@@ -54,7 +54,7 @@ func TestFlowIDsBecomeCookieNames(t *testing.T) {
 
 func TestOwnsCookie(t *testing.T) {
 	for name, want := range map[string]bool{
-		"authproxy_flow_X": true, "__Host-authproxy_flow_X": true, "__Secure-authproxy_flow_X": true, "__Host-authproxy_signed_out": true, "authproxy_signed_in": true,
+		"authproxy_flow_X": true, "__Host-authproxy_flow_X": true, "__Secure-authproxy_flow_X": true, "__Host-authproxy_signed_out": true, "__Host-authproxy_handoff_X": true, "authproxy_signed_in": true,
 		"authproxy_session": false, "flow": false, "authproxy_signed_out2": false, "x_authproxy_flow_": false, "": false,
 	} {
 		if got := OwnsCookie(name); got != want {
@@ -70,5 +70,26 @@ func TestARedirectLeavesItsTargetAlone(t *testing.T) {
 		if got := w.Header().Get("Location"); got != target {
 			t.Errorf("Location = %q, want %q", got, target)
 		}
+	}
+}
+
+func TestAnAskIsForOneNonce(t *testing.T) {
+	a := ask{ID: "A", Nonce: hash("secret")}
+	for _, tt := range []struct {
+		name string
+		fl   flow
+		want bool
+	}{
+		{"its own", flow{ID: "A", Nonce: "secret"}, true},
+		{"another nonce", flow{ID: "A", Nonce: "guess"}, false},
+		{"another hand-off", flow{ID: "B", Nonce: "secret"}, false},
+		{"no cookie", flow{}, false},
+	} {
+		if got := a.isFor(tt.fl); got != tt.want {
+			t.Errorf("%s: isFor = %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	if none := (&ask{}); none.isFor(flow{}) {
+		t.Error("an ask without a nonce is for anybody")
 	}
 }

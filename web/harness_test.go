@@ -67,6 +67,7 @@ type settings struct {
 	admit        policy.Members
 	roles        policy.RoleMap
 	hosts        []string
+	domain       string // of the session's cookie
 	afterSignIn  string
 	rememberUser bool
 	formPost     bool
@@ -162,7 +163,14 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	must(err)
 	secrets, err := ring.Derive("jwt es256", token.SecretSize)
 	must(err)
-	options := cookie.Options{Secure: true}
+	var hosts policy.Hosts
+	for _, h := range set.hosts {
+		pattern, err := policy.ParseHostPattern(h)
+		must(err)
+		hosts = append(hosts, pattern)
+	}
+	public := &url.URL{Scheme: "https", Host: host}
+	options := cookie.Options{Secure: true, Domain: set.domain, Outside: web.Outside(hosts, public, set.domain)}
 	jar, err := cookie.NewJar("authproxy_session", options)
 	must(err)
 	s.tokens, err = token.New(token.Config{Issuer: origin + "/auth", Audience: origin, TTL: 15 * time.Minute, Secrets: secrets, Now: s.clock.Now})
@@ -182,14 +190,8 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	pages, err := page.New(page.Config{Prefix: "/auth", Log: log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
 	must(err)
-	var hosts policy.Hosts
-	for _, h := range set.hosts {
-		pattern, err := policy.ParseHostPattern(h)
-		must(err)
-		hosts = append(hosts, pattern)
-	}
 	s.web, err = web.New(web.Config{
-		Prefix: "/auth", PublicURL: &url.URL{Scheme: "https", Host: host}, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
+		Prefix: "/auth", PublicURL: public, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
 		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options,
 		ClientIP: func(*http.Request) string { return "192.0.2.7" }, Log: log, Now: s.clock.Now, Registerer: prometheus.NewRegistry(),
 	})
@@ -261,9 +263,9 @@ func (s *site) newBrowser(t testing.TB) *browser {
 	roots.AddCert(s.server.Certificate())
 	b := &browser{TB: t, site: s, jar: newJar(s.clock), agent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots},
+		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: host},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if strings.HasSuffix(address, ":443") {
+			if !strings.HasPrefix(address, "127.0.0.1:") { // every host but the providers is ours
 				address = s.server.Listener.Addr().String()
 			}
 			return (&net.Dialer{}).DialContext(ctx, network, address)

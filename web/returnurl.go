@@ -22,7 +22,13 @@ func (s *Server) returnURL(target, fallback string) string {
 // a browser takes "\" for "/", drops tabs and line breaks, and sees a host in
 // "//evil", "/\evil" and "https:evil". Whatever two readers could see
 // differently is refused rather than interpreted.
+//
+// The one page of ours that a sign-in may end on is the hand-off with an ask that
+// we have sealed.
 func (s *Server) isReturnURL(target string) bool {
+	if _, ok := s.cutAsk(target); ok {
+		return true
+	}
 	if target == "" || len(target) > maxReturnURL || !printable(target) {
 		return false
 	}
@@ -140,5 +146,5 @@ func (s *Server) wouldLoop(p string) bool {
 		return false
 	}
 	first, _, _ := strings.Cut(rest, "/")
-	return first == "sign-in" || first == "sign-out" || first == "callback"
+	return first == "sign-in" || first == "sign-out" || first == "callback" || first == "handoff"
 }

@@ -94,7 +94,7 @@ func (s *Server) signedIn(r *http.Request) (*identity.Who, error) {
 	case errors.Is(err, identity.ErrBearer):
 		return nil, &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: err}
 	case errors.Is(err, identity.ErrAnonymous):
-		return nil, &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(s.AfterSignIn)}
+		return nil, &page.Error{Status: http.StatusUnauthorized, SignIn: s.signInFrom(r, s.AfterSignIn)}
 	}
 	return nil, err
 }
@@ -253,7 +253,7 @@ func (s *Server) listProviders(w http.ResponseWriter, r *http.Request) error {
 	all := map[string]any{}
 	for _, p := range s.Providers {
 		all[p.ID()] = map[string]string{
-			"id": p.ID(), "name": p.Name(), "type": p.Type(), "signinUrl": s.absolute("/sign-in/"+p.ID(), nil),
+			"id": p.ID(), "name": p.Name(), "type": p.Type(), "signinUrl": s.at(r, "/sign-in/"+p.ID(), nil),
 		}
 	}
 	page.WriteJSON(w, http.StatusOK, all)

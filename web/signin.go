@@ -43,10 +43,11 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 // where its cookies must be; a host that a proxy in front has made up is none of
 // ours, and changes nothing.
 func (s *Server) notHere(w http.ResponseWriter, r *http.Request) (done bool, err error) {
-	mode := r.Header.Get("Sec-Fetch-Mode")
-	embedded := mode != "" && mode != "navigate" // an image of another site would start sign-ins by the dozen
-	if len(r.Header["Authorization"]) > 0 || embedded || strings.Contains(r.Header.Get("Sec-Purpose"), "prefetch") {
-		return true, &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(s.AfterSignIn)}
+	if isPassive(r) {
+		return true, &page.Error{Status: http.StatusUnauthorized, SignIn: s.signInFrom(r, s.AfterSignIn)}
+	}
+	if s.outside(r.Host) {
+		return true, s.signInOutside(w, r)
 	}
 	if hostName(r.Host) == hostName(s.PublicURL.Host) || !s.isOurHost(r.Host) {
 		return false, nil
@@ -62,6 +63,14 @@ func (s *Server) notHere(w http.ResponseWriter, r *http.Request) (done bool, err
 	q.Set("rd", rd)
 	redirect(w, s.absolute(strings.TrimPrefix(r.URL.Path, s.Prefix), q), http.StatusFound)
 	return true, nil
+}
+
+// isPassive says whether r is no person who goes to a page: a program that brings
+// credentials, a script, a browser that guesses, or an image, with which another
+// site would start sign-ins by the dozen.
+func isPassive(r *http.Request) bool {
+	mode := r.Header.Get("Sec-Fetch-Mode")
+	return len(r.Header["Authorization"]) > 0 || mode != "" && mode != "navigate" || strings.Contains(r.Header.Get("Sec-Purpose"), "prefetch")
 }
 
 // hostName returns the name in hostport, in the form in which names compare. A
@@ -140,7 +149,7 @@ func prompts(q url.Values) oauth.Prompts {
 // begin starts a flow at p and sends the browser there. attempt counts the
 // times that this sign-in had to be started again.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider, rd string, attempt int, ask oauth.Prompts) error {
-	if err := s.checkLoop(r, p, rd); err != nil {
+	if err := s.checkLoop(r, s.signInAgain(p, rd)); err != nil {
 		return err
 	}
 	if ask == (oauth.Prompts{}) && s.hasSignedOut(r) {
@@ -200,8 +209,9 @@ type loop struct {
 }
 
 // checkLoop breaks the circle of a browser that signs in again and again: the
-// sign-in works, but the session's cookie does not come back.
-func (s *Server) checkLoop(r *http.Request, p *oauth.Provider, rd string) error {
+// sign-in works, but the session's cookie does not come back. The page leads to
+// retry.
+func (s *Server) checkLoop(r *http.Request, retry string) error {
 	if s.recentSignIns(r).Count < maxLoops {
 		return nil
 	}
@@ -212,7 +222,7 @@ func (s *Server) checkLoop(r *http.Request, p *oauth.Provider, rd string) error 
 		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in goes round in circles",
 		Message:  "You signed in, but your browser does not send back the session's cookie. Are cookies allowed for this site?",
 		Hint:     "For the operator: " + cookieCauses,
-		RetryURL: s.signInAgain(p, rd),
+		RetryURL: retry,
 	}
 }
 
@@ -265,7 +275,7 @@ func (s *Server) signInSocial(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	noStore(w)
-	page.WriteJSON(w, http.StatusOK, map[string]any{"url": s.signInAgain(p, rd), "redirect": true})
+	page.WriteJSON(w, http.StatusOK, map[string]any{"url": s.at(r, "/sign-in/"+p.ID(), url.Values{"rd": {rd}}), "redirect": true})
 	return nil
 }
 

@@ -232,7 +232,7 @@ func TestProviderThatDoesNotKnowSelectAccountIsAskedToSignInAnew(t *testing.T) {
 }
 
 func TestSignInBeginsOnThePublicHost(t *testing.T) {
-	b := newSite(t, func(s *settings) { s.hosts = append(s.hosts, "www.example.com") }).newBrowser(t)
+	b := newSite(t, func(s *settings) { s.hosts, s.domain = append(s.hosts, "www.example.com"), "example.com" }).newBrowser(t)
 	for _, path := range []string{"/auth/sign-in", "/auth/sign-in/one"} {
 		got := b.get("https://www.example.com" + path + "?callbackUrl=/a%3Fb=1&login_hint=alice")
 		want := origin + path + "?" + url.Values{"login_hint": {"alice"}, "rd": {"https://www.example.com/a?b=1"}}.Encode()

@@ -1,8 +1,11 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"authproxy/oauth"
@@ -10,9 +13,15 @@ import (
 	"authproxy/session"
 )
 
-// A signOutState travels to the provider's sign-out page and back.
+// A signOutState travels to the provider's sign-out page and back, and before
+// that from a host that had a copy of the session to public_url's.
 type signOutState struct {
 	ReturnTo string `cbor:"1,keyasint"`
+	// Session is what is to end on public_url's host, before Until (Unix time);
+	// then the browser goes to Onwards.
+	Session string `cbor:"2,keyasint,omitempty"`
+	Until   int64  `cbor:"3,keyasint,omitempty"`
+	Onwards string `cbor:"4,keyasint,omitempty"`
 }
 
 // signOutStateName is what a signOutState is sealed for.
@@ -24,11 +33,18 @@ const signOutStateName = "sign_out"
 func (s *Server) askSignOut(w http.ResponseWriter, r *http.Request) error {
 	var back signOutState
 	if s.Sealer.Open(signOutStateName, r.URL.Query().Get("state"), &back) == nil {
+		if back.Session != "" {
+			return s.signOutHome(w, r, back)
+		}
 		redirect(w, s.returnURL(back.ReturnTo, s.AfterSignOut), http.StatusFound)
 		return nil
 	}
-	rd := s.returnURL(askedReturn(r.URL.Query()), s.AfterSignOut)
+	rd := s.afterSignOutURL(r, askedReturn(r.URL.Query()))
 	current, err := s.Sessions.Lookup(r)
+	if err != nil && s.outside(r.Host) {
+		redirect(w, s.absolute("/sign-out", url.Values{"rd": {rd}}), http.StatusFound) // there may be more than a copy that is over
+		return nil
+	}
 	if err != nil {
 		s.Pages.SignedOut(w, r, page.SignedOut{SignIn: s.SignInURL(s.AfterSignIn)})
 		return nil
@@ -37,9 +53,11 @@ func (s *Server) askSignOut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.Pages.SignOut(w, r, page.SignOut{
-		User: display(&current.User), Action: s.Prefix + "/sign-out", ReturnURL: rd, FormAction: []string{rd, onwards},
-	})
+	form := page.SignOut{User: display(&current.User), Action: s.Prefix + "/sign-out", ReturnURL: rd, FormAction: []string{rd, onwards}}
+	if s.outside(r.Host) {
+		form.FormAction = append(form.FormAction, s.PublicURL.String())
+	}
+	s.Pages.SignOut(w, r, form)
 	return nil
 }
 
@@ -75,25 +93,22 @@ func display(u *session.User) string {
 
 // signOut ends the session, and succeeds again when there is none any more.
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
-	rd := s.AfterSignOut
+	asked := askedReturn(r.URL.Query())
 	if !wantsJSON(r) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		if err := r.ParseForm(); err != nil {
 			return &page.Error{Status: http.StatusBadRequest, Err: err}
 		}
-		rd = s.returnURL(r.Form.Get("rd"), rd)
-	} else {
-		rd = s.returnURL(askedReturn(r.URL.Query()), rd)
+		asked = r.Form.Get("rd")
 	}
+	rd := s.afterSignOutURL(r, asked)
 	ended, err := s.endSession(w, r)
 	if err != nil {
 		return err
 	}
-	target := rd
-	if ended != nil {
-		if target, err = s.afterSignOut(ended, rd); err != nil {
-			return err
-		}
+	target, err := s.signedOutTo(r, ended, rd)
+	if err != nil {
+		return err
 	}
 	noStore(w)
 	if wantsJSON(r) {
@@ -101,6 +116,58 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	redirect(w, target, http.StatusSeeOther)
+	return nil
+}
+
+// afterSignOutURL returns where a browser ends that signs out with r. The way may
+// lead over public_url's host, where a path would be another page.
+func (s *Server) afterSignOutURL(r *http.Request, asked string) string {
+	rd := s.returnURL(asked, s.AfterSignOut)
+	if s.outside(r.Host) && strings.HasPrefix(rd, "/") {
+		rd = s.PublicURL.Scheme + "://" + r.Host + rd
+	}
+	return rd
+}
+
+// signedOutTo returns where a browser goes next whose session was ended, nil for
+// none. From a host that had a copy of it the way leads over public_url's host: the
+// next request would bring a new copy otherwise.
+func (s *Server) signedOutTo(r *http.Request, ended *session.Session, rd string) (string, error) {
+	if ended == nil && s.outside(r.Host) {
+		return s.absolute("/sign-out", url.Values{"rd": {rd}}), nil
+	}
+	if ended == nil {
+		return rd, nil
+	}
+	onwards, err := s.afterSignOut(ended, rd)
+	if err != nil || !s.outside(r.Host) {
+		return onwards, err
+	}
+	back := signOutState{ReturnTo: rd, Session: ended.ID, Until: s.Now().Add(ticketAge).Unix()}
+	if onwards != rd {
+		back.Onwards = onwards
+	}
+	sealed, err := s.Sealer.Seal(signOutStateName, back)
+	return s.absolute("/sign-out", url.Values{"state": {sealed}}), err
+}
+
+// signOutHome ends the session whose copy was ended on another host, and no other
+// one: an address that an attacker made for a session of their own must not sign
+// anybody else out. The process may know already that it has ended; then only its
+// cookie has to go.
+func (s *Server) signOutHome(w http.ResponseWriter, r *http.Request, back signOutState) error {
+	current, err := s.Sessions.Lookup(r)
+	if s.Now().Unix() < back.Until && (err != nil || current.ID == back.Session) {
+		ended, err := s.endSession(w, r)
+		if err == nil && ended == nil {
+			err = s.flows.set(w, r, signedOutCookie, true, signedOutAge)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	noStore(w)
+	redirect(w, cmp.Or(back.Onwards, s.returnURL(back.ReturnTo, s.AfterSignOut)), http.StatusFound)
 	return nil
 }
 

@@ -13,6 +13,14 @@
 //	                   └── once, if the flow's cookie did not come back
 //
 // Nothing else writes a session.
+//
+// On another host of ours, which the cookies of public_url's do not reach, the
+// browser comes back with a ticket instead (see [Outside]): the other host gets
+// a copy of the session.
+//
+//	other host /sign-in ──> public_url /sign-in ──> … ──> public_url /handoff?ask= ──> other host /handoff?ticket= ──> the page
+//
+// A nonce in a cookie of the other host proves that it is the same browser.
 package web
 
 import (
@@ -53,7 +61,9 @@ type Config struct {
 	Identity  *identity.Resolver
 	Tokens    *token.Issuer
 	Pages     *page.Renderer
-	// Sealer and Cookies are for the cookies of sign-ins under way.
+	// Sealer and Cookies are for the cookies of sign-ins under way. The domain in
+	// Cookies is that of the session's cookie; hosts outside it get their sessions
+	// by the hand-off.
 	Sealer  *cookie.Sealer
 	Cookies cookie.Options
 
@@ -76,7 +86,9 @@ type Server struct {
 	Config
 	mux       *http.ServeMux
 	providers map[string]*oauth.Provider
-	flows     *flows
+	flows     *flows                 // sign-ins under way
+	handoffs  *flows                 // hand-offs under way
+	outside   func(host string) bool // see [Outside]
 	metrics   *metrics
 }
 
@@ -88,11 +100,18 @@ func New(c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	flows, err := newFlows(c.Sealer, c.Cookies, c.Now)
+	flows, err := newFlows(flowCookie, c.Sealer, c.Cookies, c.Now)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, providers: map[string]*oauth.Provider{}, flows: flows, metrics: newMetrics(c.Registerer)}
+	handoffs, err := newFlows(handoffCookie, c.Sealer, c.Cookies, c.Now)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		Config: c, providers: map[string]*oauth.Provider{}, flows: flows, handoffs: handoffs,
+		outside: Outside(c.Hosts, c.PublicURL, c.Cookies.Domain), metrics: newMetrics(c.Registerer),
+	}
 	for _, p := range c.Providers {
 		s.providers[p.ID()] = p
 	}
@@ -115,6 +134,7 @@ func (s *Server) routes() {
 		"GET /callback/{provider}": s.callback,
 		// From the provider's site; the state is its proof.
 		"POST /callback/{provider}": s.callbackForm,
+		"GET /handoff":              s.handOff,
 		"GET /sign-out":             s.askSignOut,
 		"POST /sign-out":            s.sameOrigin(s.signOut),
 

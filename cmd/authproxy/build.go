@@ -64,7 +64,12 @@ func build(cfg *config.Config, l *logs, environ []string) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	jar, err := cookie.NewJar(cfg.Cookie.Name, cookieOptions(cfg))
+	hosts, err := ourHosts(cfg)
+	if err != nil {
+		return nil, err
+	}
+	outside := web.Outside(hosts, cfg.PublicURL, cfg.Cookie.Domain)
+	jar, err := cookie.NewJar(cfg.Cookie.Name, cookieOptions(cfg, outside))
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,7 @@ func build(cfg *config.Config, l *logs, environ []string) (*app, error) {
 	if err := a.buildSessions(sealer, jar, tokens); err != nil {
 		return nil, err
 	}
-	return a, a.buildProxy(sealer, jar, tokens)
+	return a, a.buildProxy(sealer, jar, tokens, hosts, outside)
 }
 
 func newRegistry() *prometheus.Registry {
@@ -96,10 +101,10 @@ func (a *app) tokens(ring *cookie.KeyRing) (*token.Issuer, error) {
 	return token.New(token.Config{Issuer: jwt.Issuer, Audience: jwt.Audience, TTL: jwt.TTL, Secrets: secrets})
 }
 
-func cookieOptions(cfg *config.Config) cookie.Options {
+func cookieOptions(cfg *config.Config, outside func(host string) bool) cookie.Options {
 	modes := map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
 	return cookie.Options{
-		Domain: cfg.Cookie.Domain, Secure: cfg.PublicURL.Scheme == "https",
+		Domain: cfg.Cookie.Domain, Outside: outside, Secure: cfg.PublicURL.Scheme == "https",
 		SameSite: modes[cfg.Cookie.SameSite], Prefix: cookie.Prefix(cfg.Cookie.Prefix),
 	}
 }
@@ -127,13 +132,9 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 	return err
 }
 
-func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) error {
+func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer, hosts policy.Hosts, outside func(host string) bool) error {
 	cfg := a.config
 	pages, err := page.New(page.Config{Prefix: cfg.Prefix, Log: a.log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
-	if err != nil {
-		return err
-	}
-	hosts, err := ourHosts(cfg)
 	if err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
 		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
-		Sealer: sealer, Cookies: cookieOptions(cfg),
+		Sealer: sealer, Cookies: cookieOptions(cfg, outside),
 		OriginalURL: trusted.OriginalURL,
 		ClientIP:    func(r *http.Request) string { return trusted.ClientIP(r).String() },
 		Log:         a.log, Registerer: a.metrics,
@@ -159,7 +160,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		return err
 	}
 	a.proxy, err = proxy.New(proxy.Config{
-		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, Routes: routes,
+		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, SignsInAtHome: outside, Routes: routes,
 		Identity: a.identity, Sessions: a.sessions, Rules: rules, Paths: pathRules(cfg), Trusted: trusted,
 		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
 		Pages: pages, Hosts: hosts, MaxUpgraded: cfg.WebSocket.MaxLifetime,

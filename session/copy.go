@@ -1,0 +1,101 @@
+package session
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+const (
+	// copyLife is how long a copy lives on its host. A copy does not hear of a
+	// sign-out on another replica, nor of what the provider says at a refresh, so
+	// it is fetched anew every day.
+	copyLife = 24 * time.Hour
+	// copyLeast is how long a copy lives even if the tokens in it are over: while
+	// the provider is down, every request would fetch the next one.
+	copyLeast = time.Minute
+)
+
+// Copy returns what another host of ours needs to go on with s, for
+// [Manager.Accept] there. Nothing in it is sealed: the caller must do that, and
+// see to it that the right browser alone can use it, once and soon.
+//
+// A copy has the id of s, so that ending one ends all, as far as this process
+// knows. It lives for a day at the most. It has no refresh token: the provider
+// takes each one once, and two hosts with a cookie of their own would use it
+// twice and burn the session. With tokens it has the others, and if s can get
+// new ones, it ends with them; without, it has none.
+func (m *Manager) Copy(s *Session, tokens bool) ([]byte, error) {
+	now := m.Now().Truncate(time.Second).UTC()
+	c := s.clone()
+	c.LastSeenAt = now
+	c.Tokens, c.refreshAt = Tokens{}, time.Time{}
+	c.copyEnds = earliest(s.copyEnds, now.Add(copyLife))
+	if tokens {
+		c.Tokens = Tokens{Access: s.Tokens.Access, ID: s.Tokens.ID, AccessExpiry: s.Tokens.AccessExpiry, IDExpiry: s.Tokens.IDExpiry}
+		if end := c.Tokens.end(); s.Tokens.Refresh != "" && !end.IsZero() {
+			c.copyEnds = earliest(c.copyEnds, latest(end, now.Add(copyLeast)))
+		}
+	}
+	c.ExpiresAt = c.End()
+	r, err := toRecord(c, m.Version)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := cbor.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("session: copy: %w", err)
+	}
+	return raw, nil
+}
+
+// end is when the first of the tokens for upstreams ends; zero if there is none,
+// or if nobody knows.
+func (t *Tokens) end() time.Time {
+	var end time.Time
+	if t.Access != "" {
+		end = t.AccessExpiry
+	}
+	if t.ID != "" {
+		end = earliest(end, t.IDExpiry)
+	}
+	return end
+}
+
+// latest returns the later of a and b.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Accept takes what [Manager.Copy] returned and writes the cookie of this copy to
+// w, for the host that r was sent to. It returns [ErrNone] for a session that has
+// ended meanwhile, and for one of another version. What r shows is replaced, and
+// not ended: it may be the same session, or a newer one.
+func (m *Manager) Accept(w http.ResponseWriter, r *http.Request, raw []byte) (*Session, error) {
+	var rec record
+	if err := cbor.Unmarshal(raw, &rec); err != nil || rec.Version != m.Version || rec.CopyEnd == 0 {
+		return nil, ErrNone
+	}
+	s, err := rec.session()
+	if err != nil {
+		return nil, err
+	}
+	value, err := m.seal(s)
+	if err != nil {
+		return nil, err
+	}
+	e := m.remember(value, s)
+	if s = e.current.Load(); !m.live(e, s) {
+		return nil, ErrNone
+	}
+	if err := m.Jar.Set(w, r, value, m.cookieAge(s, m.Now())); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	m.metrics.cookieBytes.Observe(float64(len(value)))
+	return s, nil
+}
