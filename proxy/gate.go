@@ -105,7 +105,7 @@ func (p *Proxy) forbidden(r *http.Request, t target, v verdict) error {
 	}
 	if v.who != nil {
 		e.User = person(v.who)
-		e.SwitchAccount = p.signInURL(r, t, url.Values{"prompt": {"select_account"}})
+		e.SwitchAccount = p.switchAccount(r, t)
 	}
 	return e
 }
@@ -114,7 +114,7 @@ func (p *Proxy) notAdmitted(r *http.Request, t target, who *identity.Who) error 
 	return &page.Error{
 		Status: http.StatusForbidden, Code: "not_admitted", Title: "This account has no access",
 		Message: "You are signed in, but this account may not use the application (any more).",
-		User:    person(who), SwitchAccount: p.signInURL(r, t, url.Values{"prompt": {"select_account"}}),
+		User:    person(who), SwitchAccount: p.switchAccount(r, t),
 	}
 }
 
@@ -124,6 +124,11 @@ func person(who *identity.Who) string {
 		return who.User.Email
 	}
 	return who.User.Name
+}
+
+// switchAccount is where somebody goes who wants to sign in as somebody else.
+func (p *Proxy) switchAccount(r *http.Request, t target) string {
+	return p.signInURL(r, t, url.Values{"prompt": {"select_account"}})
 }
 
 // signInURL returns the absolute URL of the sign-in page that leads back to t.
