@@ -270,6 +270,29 @@ func (s *shop) expectRefusal(t *testing.T, i int, row signingIn, status int) {
 	}
 }
 
+func TestATokenEndpointThatFailsAtASignInIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	for _, failure := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway} {
+		s, providers := openKinds(t, func(r recording) {
+			_, answer := r.token()
+			answer.Status = failure
+		})
+		for i, kind := range kinds() {
+			row := signingIn{status: http.StatusServiceUnavailable, log: fmt.Sprintf("token endpoint: status %d", failure)}
+			client := newClient(t, nil)
+			status, _ := s.signIn(t, client, i)
+			s.expectRefusal(t, i, row, status)
+			providers[i].edit(func(r recording) {
+				_, answer := r.token()
+				answer.Status = 0
+			})
+			if status, _ := s.signIn(t, client, i); status != http.StatusOK {
+				t.Errorf("%s: after %d the sign-in ends with %d, want 200", kind, failure, status)
+			}
+		}
+	}
+}
+
 // renamed are the edits that give alice another name of whatever kind people
 // can change, with the same id.
 func renamed(provider string) func(recording) {
