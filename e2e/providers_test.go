@@ -158,15 +158,16 @@ func kinds() []string {
 
 // A shop is an authproxy with many providers, one for each row of a test.
 type shop struct {
-	base    string
-	process *process
+	base      string
+	process   *process
+	providers int
 }
 
-// open starts an authproxy that knows all providers: entry i has the id p-i.
+// openShop starts an authproxy that knows all providers: entry i has the id p-i.
 func openShop(t *testing.T, entries []string) *shop {
 	t.Helper()
 	address := freeAddress(t)
-	s := &shop{base: "http://" + address}
+	s := &shop{base: "http://" + address, providers: len(entries)}
 	var providers strings.Builder
 	for i, entry := range entries {
 		fmt.Fprintf(&providers, "  - {id: p-%d, client_id: client, client_secret: a-recorded-secret, %s}\n", i, entry)
@@ -360,21 +361,25 @@ func TestAProviderThatFailsAtARefreshKeepsEverySession(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
 			s, providers := openKinds(t, refreshing(fault.answer))
-			for i, kind := range kinds() {
-				t.Run(kind, func(t *testing.T) {
-					t.Parallel()
-					client, before := s.signInForASecond(t, i, providers[i])
-					for range 3 {
-						after := appAt(t, client, s.base+"/after")
-						for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Groups"} {
-							if got, want := after.Headers.Get(name), before.Headers.Get(name); got != want {
-								t.Errorf("after a failed refresh %s = %q, want %q", name, got, want)
-							}
-						}
-					}
-				})
+			for i, v := range s.signInEverywhere(t) {
+				v.refresh(t, providers[i])
+				v.expectTheSame(t, kinds()[i])
 			}
 		})
+	}
+}
+
+// The provider is given up after ten seconds, and the request served.
+func TestASilentProviderIsNotWaitedForAtEveryRequest(t *testing.T) {
+	t.Parallel()
+	p := newRecorded(t, "keycloak")
+	p.edit(refreshing(reply{Hang: true}))
+	s := openShop(t, []string{entry(t, p, "keycloak", "")})
+	v := s.signInEverywhere(t)[0]
+	v.refresh(t, p)
+	v.expectTheSame(t, "keycloak")
+	if got := p.asked(); got != 1 {
+		t.Errorf("the provider was asked %d times, want once", got)
 	}
 }
 
@@ -388,65 +393,82 @@ func refreshing(answer reply) func(recording) {
 	}
 }
 
-// signInForASecond signs in at provider i and returns once a request has made
-// the refresh token go there.
-func (s *shop) signInForASecond(t *testing.T, i int, p *recorded) (*http.Client, received) {
+// A visitor is somebody who is signed in at an authproxy.
+type visitor struct {
+	base   string
+	client *http.Client
+	saw    received // by the application, right after the sign-in
+}
+
+// signInEverywhere signs in at all providers, each in a browser of its own.
+func (s *shop) signInEverywhere(t *testing.T) []visitor {
 	t.Helper()
-	client := newClient(t, nil)
-	status, before := s.signIn(t, client, i)
-	if status != http.StatusOK {
-		t.Fatalf("the sign-in ends with %d, want 200: %s", status, s.logged(i))
+	var all []visitor
+	for i := range s.providers {
+		v := visitor{base: s.base, client: newClient(t, nil)}
+		var status int
+		if status, v.saw = s.signIn(t, v.client, i); status != http.StatusOK {
+			t.Fatalf("the sign-in ends with %d, want 200: %s", status, s.logged(i))
+		}
+		all = append(all, v)
 	}
+	return all
+}
+
+// refresh visits the application until the refresh token has gone to p.
+func (v *visitor) refresh(t *testing.T, p *recorded) {
+	t.Helper()
 	eventually(t, 30*time.Second, func() error {
-		if res, _ := get(t, client, s.base+"/after", nil); p.asked() == 0 {
+		if res, _ := get(t, v.client, v.base+"/after", nil); p.asked() == 0 {
 			return fmt.Errorf("no refresh yet, the application answers %d", res.StatusCode)
 		}
 		return nil
 	})
-	return client, before
 }
 
-// What a recorded provider refuses for good ends the session; what it tells
-// anew counts at once.
+// expectTheSame fails unless the application sees who was seen at first.
+func (v *visitor) expectTheSame(t *testing.T, kind string) {
+	t.Helper()
+	after := appAt(t, v.client, v.base+"/after")
+	for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Groups"} {
+		if got, want := after.Headers.Get(name), v.saw.Headers.Get(name); got != want {
+			t.Errorf("%s: after a failed refresh %s = %q, want %q", kind, name, got, want)
+		}
+	}
+}
+
+func TestADeadRefreshTokenEndsTheSessionOfEveryProvider(t *testing.T) {
+	t.Parallel()
+	s, providers := openKinds(t, refreshing(reply{Status: http.StatusBadRequest, Body: object{"error": "invalid_grant"}}))
+	for i, v := range s.signInEverywhere(t) {
+		v.refresh(t, providers[i])
+		res, _ := get(t, v.client, s.base+"/after", nil)
+		if err := expectStatus(res, http.StatusUnauthorized); err != nil {
+			t.Errorf("%s: after invalid_grant: %v", kinds()[i], err)
+		}
+	}
+}
+
 func TestARefreshTellsTheNewsOfEveryProvider(t *testing.T) {
 	t.Parallel()
-	t.Run("a dead refresh token", func(t *testing.T) {
-		t.Parallel()
-		s, providers := openKinds(t, refreshing(reply{Status: http.StatusBadRequest, Body: object{"error": "invalid_grant"}}))
-		for i, kind := range kinds() {
-			t.Run(kind, func(t *testing.T) {
-				t.Parallel()
-				client, _ := s.signInForASecond(t, i, providers[i])
-				res, _ := get(t, client, s.base+"/after", nil)
-				if err := expectStatus(res, http.StatusUnauthorized); err != nil {
-					t.Errorf("after invalid_grant: %v", err)
-				}
-			})
-		}
+	s, providers := openKinds(t, func(r recording) {
+		_, tokens := r.token()
+		tokens.Body.(object)["expires_in"] = 1
 	})
-	t.Run("another address", func(t *testing.T) {
-		t.Parallel()
-		s, providers := openKinds(t, func(r recording) {
-			_, tokens := r.token()
-			tokens.Body.(object)["expires_in"] = 1
+	visitors := s.signInEverywhere(t)
+	for i, kind := range kinds() {
+		providers[i].edit(renamed(kind))
+	}
+	for i, v := range visitors {
+		eventually(t, 30*time.Second, func() error {
+			after := appAt(t, v.client, s.base+"/after").Headers
+			if got := after.Get("X-User-Email"); got != "new@example.com" {
+				return fmt.Errorf("%s: X-User-Email is still %s", kinds()[i], got)
+			}
+			if got, want := after.Get("X-User-Id"), v.saw.Headers.Get("X-User-Id"); got != want {
+				t.Errorf("%s: after the refresh X-User-Id = %q, want %q", kinds()[i], got, want)
+			}
+			return nil
 		})
-		for i, kind := range kinds() {
-			t.Run(kind, func(t *testing.T) {
-				t.Parallel()
-				client := newClient(t, nil)
-				_, before := s.signIn(t, client, i)
-				providers[i].edit(renamed(kind))
-				eventually(t, 30*time.Second, func() error {
-					after := appAt(t, client, s.base+"/after").Headers
-					if got := after.Get("X-User-Email"); got != "new@example.com" {
-						return fmt.Errorf("X-User-Email is still %s", got)
-					}
-					if after.Get("X-User-Id") != before.Headers.Get("X-User-Id") {
-						t.Error("the refresh changed X-User-Id")
-					}
-					return nil
-				})
-			})
-		}
-	})
+	}
 }

@@ -39,6 +39,8 @@ type reply struct {
 	Body   any               `json:"body"`
 	// Bearer is the token without which the request fails the test.
 	Bearer string `json:"bearer"`
+	// Hang leaves the request without an answer until its client gives up.
+	Hang bool `json:"hang"`
 	// Iss is the issuer in an authorization response, where the provider says it
 	// (RFC 9207).
 	Iss string `json:"iss"`
@@ -107,6 +109,13 @@ func (p *recorded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		p.t.Errorf("%s: %v", r.URL.Path, err)
 	}
+	if p.answer(w, r) {
+		<-r.Context().Done()
+	}
+}
+
+// answer plays the reply that fits r, unless it is to hang.
+func (p *recorded) answer(w http.ResponseWriter, r *http.Request) (hang bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r.Form.Get("grant_type") == "refresh_token" {
@@ -127,9 +136,12 @@ func (p *recorded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case answer.Bearer != "" && r.Header.Get("Authorization") != "Bearer "+answer.Bearer:
 		p.t.Errorf("%s is asked without the token %s", r.URL.Path, answer.Bearer)
 		w.WriteHeader(http.StatusUnauthorized)
+	case answer.Hang:
+		return true
 	default:
 		p.play(w, answer)
 	}
+	return false
 }
 
 // find returns the reply whose key fits r best, nil if none does.
