@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"authproxy/cookie"
 	"authproxy/devidp"
@@ -65,11 +66,12 @@ func (s *site) startProvider(t *testing.T) (issuer string) {
 	var err error
 	s.idp, err = devidp.New(devidp.Config{
 		Issuer:  issuer,
-		Clients: []devidp.Client{{ID: "x", Secret: "y", RedirectURIs: []string{s.address + "/auth/callback/dev"}}},
+		Clients: []devidp.Client{{ID: "x", Secret: "y", RedirectURIs: []string{s.address + "/auth/callback/dev"}, PostLogoutRedirectURIs: []string{s.address + "/auth/sign-out"}}},
 		Users: append(devidp.DemoUsers(),
 			devidp.User{Login: "carol", Subject: "77aa", Email: "carol@example.com", EmailVerified: true, Groups: groupsOf(200)},
 			devidp.User{Login: "dave", Subject: "77bb", Email: "dave@example.com", EmailVerified: true, Groups: groupsOf(1200)},
 			devidp.User{Login: "erin", Subject: "77cc", Email: "erin@example.com", EmailVerified: false}),
+		AccessTokenTTL: time.Second, // where there is a refresh token, it is due at once
 	})
 	if err != nil {
 		t.Fatal(err)
