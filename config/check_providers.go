@@ -62,8 +62,10 @@ func (l *loader) checkProvider(path string, p Provider) {
 	case "entra":
 		l.checkEntra(path, p)
 	}
-	if p.ResponseMode == "form_post" && l.ok("public_url") && l.cfg.PublicURL.Scheme != "https" {
-		l.fail(path+".response_mode", "is form_post, for which browsers send the sign-in's cookie over https only", "use query, or an https public_url")
+	// Where the page with the form is https, Chrome and Safari stop at a page of
+	// their own that asks whether to send it to plain http (mixed forms).
+	if u := l.cfg.PublicURL; p.ResponseMode == "form_post" && l.ok("public_url") && u.Scheme != "https" && !loopback(u.Hostname()) {
+		l.fail(path+".response_mode", "is form_post, and browsers warn people of a form that goes from the provider's https page to plain http", "use query, or an https public_url")
 	}
 }
 
@@ -245,6 +247,9 @@ func (l *loader) checkEntra(path string, p Provider) {
 		l.fail(path+".tenant", quote(p.Tenant)+" is not the id of a directory", "write the id, 32 digits in five groups, or organizations, common or consumers")
 	case !several && len(p.AllowedTenants) > 0:
 		l.fail(path+".allowed_tenants", "has no effect with a tenant that is one directory", "remove it, or write tenant: organizations")
+	}
+	if u, err := url.Parse(p.BaseURL); err == nil && p.BaseURL != "" && plainHost(u) != "login.microsoftonline.com" && p.Endpoints.APIURL == "" {
+		l.fail(path+".endpoints.api_url", "is required beside base_url, because each cloud has a Microsoft Graph of its own, which tells the groups that are too many for a token", "add that cloud's, such as https://graph.microsoft.us/v1.0")
 	}
 	for i, tenant := range p.AllowedTenants {
 		if tenant != "" && !tenantForm.MatchString(tenant) {

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,13 +23,20 @@ import (
 // With life, that is how many seconds its access tokens last.
 func startOIDCProvider(t *testing.T, base string, life ...string) string {
 	t.Helper()
+	issuer, _ := listenToOIDCProvider(t, base, life...)
+	return issuer
+}
+
+// listenToOIDCProvider is startOIDCProvider, and returns also what the provider
+// prints.
+func listenToOIDCProvider(t *testing.T, base string, life ...string) (issuer string, output *syncBuffer) {
+	t.Helper()
 	node := need(t, "node")
 	needModules(t)
-	issuer := "http://" + freeAddress(t)
+	issuer, output = "http://"+freeAddress(t), &syncBuffer{}
 	cmd := exec.Command(node, append([]string{"provider.mjs", issuer, base + "/auth/callback/corp"}, life...)...)
 	cmd.Dir = "node"
-	var output syncBuffer
-	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +54,7 @@ func startOIDCProvider(t *testing.T, base string, life ...string) string {
 		}
 		return errors.Join(res.Body.Close(), expectStatus(res, http.StatusOK))
 	})
-	return issuer
+	return issuer, output
 }
 
 // modules are the packages of package-lock.json.
@@ -163,6 +173,75 @@ func TestSignOutAtACertifiedProvider(t *testing.T) {
 	browser.click("Continue with Example Corp")
 	browser.signInAtOIDCProvider("bob")
 	browser.shows("Bob Brown")
+}
+
+// Sign-out is three things: the session here ends, its tokens are taken back
+// (RFC 7009), and the browser goes to the provider to sign out there as well
+// (OpenID Connect RP-Initiated Logout 1.0). The second does not wait for the
+// third, which a person may leave out.
+func TestSignOutRevokesTheTokensAtACertifiedProvider(t *testing.T) {
+	t.Parallel()
+	browser := openBrowser(t)
+	address := freeAddress(t)
+	base := "http://" + address
+	issuer, output := listenToOIDCProvider(t, base)
+	config := strings.Replace(oidcProviderConfig, "identity: {", "identity: {authorization: access_token, ", 1)
+	file := writeFile(t, "authproxy.yaml", fmt.Sprintf(config, address, startApp(t), issuer, newKeys(t)))
+	start(t, launch{args: []string{"--config", file}, base: base})
+
+	browser.open(base + "/")
+	browser.signInAtOIDCProvider("alice")
+	token := browser.header("Authorization")
+	if !isActive(t, issuer, token) || expectRefused(issuer, token) == nil {
+		t.Fatal("the provider does not know the token that the application got: the test proves nothing")
+	}
+	browser.open(base + "/auth/sign-out?rd=/reports")
+	browser.click("Sign out")
+	browser.shows("Yes, sign me out") // and nobody has said so yet
+	eventually(t, 10*time.Second, func() error { return expectRefused(issuer, token) })
+	if isActive(t, issuer, token) {
+		t.Error("by introspection the access token is still active")
+	}
+	if got := output.String(); !strings.Contains(got, "grant revoked by revocation") {
+		t.Errorf("the grant did not end by the revocation endpoint: %s", got)
+	}
+	atProvider := browser.cookies(issuer + "/")
+	browser.click("Yes, sign me out")
+	browser.shows("You are signed out.")
+	// By post_logout_redirect_uri to us, from there to the page, which wants a
+	// sign-in by now.
+	if got, want := browser.location(), "/auth/sign-in?rd=%2Freports"; got != want {
+		t.Errorf("sign-out ended at %q, want %q", got, want)
+	}
+	if browser.cookies(issuer+"/").Get("Cookie") == atProvider.Get("Cookie") {
+		t.Error("the provider's session goes on")
+	}
+	browser.click("Continue with Example Corp")
+	browser.signInAtOIDCProvider("bob") // it asks, and knows nobody
+	browser.shows("Bob Brown")
+}
+
+// isActive says whether the provider's introspection (RFC 7662) calls the access
+// token in an Authorization header active.
+func isActive(t *testing.T, issuer, authorization string) bool {
+	t.Helper()
+	form := url.Values{"token": {strings.TrimPrefix(authorization, "Bearer ")}}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer+"/token/introspection", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("authproxy", "a-secret-for-tests")
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var answer struct{ Active *bool }
+	if err := errors.Join(expectStatus(res, http.StatusOK), json.NewDecoder(res.Body).Decode(&answer)); err != nil || answer.Active == nil {
+		t.Fatalf("introspection: %v, active %v", err, answer.Active)
+	}
+	return *answer.Active
 }
 
 func TestCancellingAtACertifiedProviderIsExplained(t *testing.T) {

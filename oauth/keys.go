@@ -2,16 +2,19 @@ package oauth
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
 )
 
 // refetchAfter is the least time between two fetches of a key set that is
@@ -20,8 +23,9 @@ import (
 const refetchAfter = time.Minute
 
 // A keySet is a provider's signing keys. It implements oidc.KeySet and differs
-// from go-oidc's own in two things: a token with an unknown key id makes it
-// fetch at most once a minute, and the last good set stays when a fetch fails.
+// from go-oidc's own in three things: a token with an unknown key id makes it
+// fetch at most once a minute, the last good set stays when a fetch fails, and
+// whoever needs no new key does not wait for a fetch.
 type keySet struct {
 	url    string
 	client *http.Client
@@ -30,9 +34,11 @@ type keySet struct {
 	// severalIssuers is set where the set holds the keys of several issuers.
 	severalIssuers bool
 
-	mu      sync.Mutex // held during a fetch: one at a time, the others take its result
+	flights singleflight.Group // one fetch at a time; who needs it takes its result
+
+	mu      sync.Mutex // never held during a fetch
 	keys    []publishedKey
-	fetched time.Time
+	fetched time.Time // when the last fetch ended
 }
 
 // A publishedKey is an entry of a key set. Entra says beside each key for which
@@ -109,36 +115,77 @@ func (key *publishedKey) signsFor(payload []byte) bool {
 	return strings.ReplaceAll(key.issuer, tenantPlace, c.TID) == c.Issuer
 }
 
-// current returns the known keys, fetching them the first time.
-func (k *keySet) current(ctx context.Context) ([]publishedKey, error) {
+// lacks reports whether raw names a key that is not in the set.
+func (k *keySet) lacks(raw string) bool {
+	header, _, _ := strings.Cut(raw, ".")
+	text, err := base64.RawURLEncoding.DecodeString(header)
+	var named struct {
+		KeyID string `json:"kid"`
+	}
+	if err != nil || json.Unmarshal(text, &named) != nil || named.KeyID == "" {
+		return false
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.keys) > 0 {
-		return k.keys, nil
-	}
-	return k.fetch(ctx)
+	return !slices.ContainsFunc(k.keys, func(key publishedKey) bool { return key.KeyID == "" || key.KeyID == named.KeyID })
+}
+
+// current returns the known keys, fetching them the first time.
+func (k *keySet) current(ctx context.Context) ([]publishedKey, error) {
+	return k.get(ctx, func() bool { return len(k.keys) == 0 })
 }
 
 // refetch returns the keys after a look for new ones, if the last look is long
 // enough ago.
 func (k *keySet) refetch(ctx context.Context) ([]publishedKey, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.now().Sub(k.fetched) < refetchAfter {
-		return k.keys, nil
-	}
-	keys, err := k.fetch(ctx)
-	if err != nil && len(k.keys) > 0 {
-		return k.keys, nil // the last good copy
-	}
-	return keys, err
+	return k.get(ctx, func() bool { return k.now().Sub(k.fetched) >= refetchAfter })
 }
 
-// fetch reads the set. It goes on when the caller gives up, up to callTimeout:
-// the next fetch may be a minute away, and the others need this one.
-func (k *keySet) fetch(ctx context.Context) ([]publishedKey, error) {
+// get returns the known keys, after a fetch if that is due. It waits for the
+// fetch until ctx ends; the fetch itself goes on then, up to callTimeout: the
+// next one may be a minute away, and the others need this one.
+func (k *keySet) get(ctx context.Context, due func() bool) ([]publishedKey, error) {
+	known := func() ([]publishedKey, bool) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.keys, !due()
+	}
+	if keys, ok := known(); ok {
+		return keys, nil
+	}
+	flight := k.flights.DoChan("", func() (any, error) {
+		if keys, ok := known(); ok { // a fetch has ended meanwhile
+			return keys, nil
+		}
+		return k.settle(k.fetch(context.WithoutCancel(ctx)))
+	})
+	select {
+	case done := <-flight:
+		keys, _ := done.Val.([]publishedKey)
+		return keys, done.Err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: key set: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+// settle keeps what a fetch returned. Where it failed, the last good copy goes
+// on.
+func (k *keySet) settle(keys []publishedKey, err error) ([]publishedKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.fetched = k.now()
-	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, k.url, nil)
+	if err == nil {
+		k.keys = keys
+	}
+	if len(k.keys) > 0 {
+		return k.keys, nil
+	}
+	return nil, err
+}
+
+// fetch reads the set.
+func (k *keySet) fetch(ctx context.Context) ([]publishedKey, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("oauth: key set: %w", err)
 	}
@@ -158,8 +205,7 @@ func (k *keySet) fetch(ctx context.Context) ([]publishedKey, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w: the key set has no keys that can be read", ErrUnavailable)
 	}
-	k.keys = keys
-	return k.keys, nil
+	return keys, nil
 }
 
 // readKeys returns the keys of a JWK Set that we understand. Others are left

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"authproxy/devidp"
 	"authproxy/oauth"
 )
 
@@ -113,6 +115,36 @@ func TestAnAbortedSignInDoesNotSpoilTheKeyFetch(t *testing.T) {
 	})
 	h.exchange(ctx, t, h.provider, login, answer)
 	h.mustSignIn(t)
+}
+
+// One token that needs a new key must not make the others wait.
+func TestWhoNeedsNoNewKeyDoesNotWaitForAKeySetThatHangs(t *testing.T) {
+	h := newHarness(t)
+	h.mustSignIn(t)
+	h.clock.advance(time.Minute)
+	asked, hang := make(chan struct{}), make(chan struct{})
+	h.override(t, "/jwks", func(w http.ResponseWriter, r *http.Request) {
+		close(asked)
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+			t.Error("the fetch was given up: whoever signed in meanwhile has waited for it")
+		}
+		h.idp.ServeHTTP(w, r)
+	})
+	login, answer := h.begin(t)
+	h.faults(t, devidp.Faults{IDToken: newSigner(t, "made-up").sign(t, h.honestClaims(login), nil)})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		if _, err := h.exchange(t.Context(), t, h.provider, login, answer); !errors.Is(err, oauth.ErrIDToken) {
+			t.Errorf("with a made-up key: %v, want %v", err, oauth.ErrIDToken)
+		}
+	})
+	<-asked
+	h.idp.SetFaults(devidp.Faults{})
+	h.mustSignIn(t)
+	close(hang)
+	waiting.Wait()
 }
 
 func TestMadeUpKeyIDsCauseAtMostOneFetchAMinute(t *testing.T) {

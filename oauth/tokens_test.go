@@ -289,6 +289,24 @@ func TestARefreshWithoutKeysKeepsTheOldIDToken(t *testing.T) {
 	}
 }
 
+// The new refresh token is the only one that is good from then on.
+func TestARefreshRightAfterAKeyRotationLosesNoToken(t *testing.T) {
+	h := newHarness(t)
+	was := h.offline(t) // and the keys were read
+	h.idp.RotateKeys(false)
+	got, err := h.refresh(t.Context(), t, was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.Stale || got.Tokens.ID != was.Tokens.ID || got.Tokens.Refresh == was.Tokens.Refresh || !slices.Equal(got.Groups, was.Groups) {
+		t.Error("within a minute of the last look at the keys: want the old ID token and groups, stale, with the new refresh token")
+	}
+	h.clock.advance(time.Minute)
+	if got, err = h.refresh(t.Context(), t, got); err != nil || got.Stale || got.Tokens.ID == was.Tokens.ID {
+		t.Errorf("after that minute: %v, want a new ID token", err)
+	}
+}
+
 func TestAProviderThatDoesNotRotateKeepsItsToken(t *testing.T) {
 	h := newHarness(t)
 	was := h.offline(t)

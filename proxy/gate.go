@@ -148,7 +148,7 @@ func (p *Proxy) forbidden(o *original, v verdict) error {
 	}
 	if v.who != nil {
 		e.User = person(v.who)
-		e.SwitchAccount = p.signInURL(o, url.Values{"prompt": {"select_account"}})
+		e.SwitchAccount = p.switchAccount(o)
 	}
 	return e
 }
@@ -157,7 +157,7 @@ func (p *Proxy) notAdmitted(o *original, who *identity.Who) error {
 	return &page.Error{
 		Status: http.StatusForbidden, Code: "not_admitted", Title: "This account has no access",
 		Message: "You are signed in, but this account may not use the application (any more).",
-		User:    person(who), SwitchAccount: p.signInURL(o, url.Values{"prompt": {"select_account"}}),
+		User:    person(who), SwitchAccount: p.switchAccount(o),
 	}
 }
 
@@ -167,6 +167,11 @@ func person(who *identity.Who) string {
 		return who.User.Email
 	}
 	return who.User.Name
+}
+
+// switchAccount is where somebody goes who wants to sign in as somebody else.
+func (p *Proxy) switchAccount(o *original) string {
+	return p.signInURL(o, url.Values{"prompt": {"select_account"}})
 }
 
 // signInURL returns the absolute URL of the sign-in page that leads back to o.

@@ -94,13 +94,18 @@ func newWorld(t testing.TB, s setup) *world {
 	return w
 }
 
+// worldKey is the cookie key.
+func worldKey() []byte {
+	key := bytes.Repeat([]byte{7}, cookie.KeySize)
+	key[0]++
+	return key
+}
+
 // buildIdentity makes what knows people, and returns the jar of the session's
 // cookie.
 func (w *world) buildIdentity(s setup) *cookie.Jar {
 	w.Helper()
-	key := bytes.Repeat([]byte{7}, cookie.KeySize)
-	key[0]++
-	ring, err := cookie.NewKeyRing(key)
+	ring, err := cookie.NewKeyRing(worldKey())
 	w.must(err)
 	sealer, err := cookie.NewSealer(ring)
 	w.must(err)

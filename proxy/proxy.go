@@ -285,7 +285,8 @@ func (p *Proxy) identify(w http.ResponseWriter, x *exchange) (err error) {
 	if x.headers, err = who.Headers(); err != nil {
 		return &page.Error{Status: http.StatusForbidden, Code: "identity_too_large", Err: err,
 			Message: "You belong to more groups than the application can be told about.",
-			Hint:    "For the operator: " + err.Error()}
+			Hint:    "For the operator: " + err.Error(),
+			User:    person(who), SwitchAccount: p.switchAccount(&x.original)}
 	}
 	if x.authorization, err = p.Identity.Authorization(who); err != nil {
 		return err

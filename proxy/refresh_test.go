@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"authproxy/cookie"
 	"authproxy/devidp"
 	"authproxy/identity"
 	"authproxy/oauth"
@@ -39,14 +40,33 @@ type refreshing struct {
 func newRefreshing(t *testing.T, s setup, authorization string) *refreshing {
 	t.Helper()
 	rw := &refreshing{}
+	rw.build(t, s, authorization, func(c *session.Config) { rw.startProvider(t, c.Now) })
+	return rw
+}
+
+// restarted is the proxy after a restart with these cookie keys, the first of
+// which seals. What was in memory is gone; the provider and the time go on.
+func (rw *refreshing) restarted(t *testing.T, authorization string, keys ...[]byte) *refreshing {
+	t.Helper()
+	ring, err := cookie.NewKeyRing(keys...)
+	rw.must(err)
+	sealer, err := cookie.NewSealer(ring)
+	rw.must(err)
+	next := &refreshing{idp: rw.idp, provider: rw.provider}
+	next.build(t, setup{proxy: func(c *Config) { c.Now = rw.clock.Now }}, authorization, func(c *session.Config) { c.Sealer, c.Now = sealer, rw.clock.Now })
+	next.clock = rw.clock
+	return next
+}
+
+func (rw *refreshing) build(t *testing.T, s setup, authorization string, edit func(*session.Config)) {
+	t.Helper()
 	s.session = func(c *session.Config) {
-		rw.startProvider(t, c.Now)
+		edit(c)
 		refresher := &web.Refresher{Providers: []*oauth.Provider{rw.provider}, Authorization: authorization, Log: slog.New(slog.NewJSONHandler(&rw.warned, nil))}
 		c.RefreshTokens, c.KeepSuperseded = refresher.Refresh, authorization == identity.AuthorizationJWT
 	}
 	s.identity = func(c *identity.Config) { c.Authorization = authorization }
 	rw.world = newWorld(t, s)
-	return rw
 }
 
 func (rw *refreshing) startProvider(t *testing.T, now func() time.Time) {
@@ -159,6 +179,44 @@ func TestARotatingRefreshTokenSurvivesParallelRequests(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Whoever runs this changes our keys by a restart; the provider changes its own
+// when it likes. Both happen while the access token is over.
+func TestParallelRefreshesAcrossKeyRotations(t *testing.T) {
+	first, second := worldKey(), worldKey()
+	second[1]++
+	steps := []struct {
+		name    string
+		keys    [][]byte // ours
+		keepOld bool     // the provider's
+	}{
+		{"a key is added at the end", [][]byte{first, second}, true},
+		{"it becomes the first", [][]byte{second, first}, true},
+		{"the old keys are gone", [][]byte{second}, false},
+	}
+	const authorization = identity.AuthorizationAccessToken
+	rw := newRefreshing(t, setup{}, authorization)
+	cookies := rw.signIn()
+	for i, step := range steps {
+		rw = rw.restarted(t, authorization, step.keys...)
+		rw.idp.RotateKeys(step.keepOld)
+		rw.idp.SetFaults(devidp.Faults{ClaimsEdit: func(c map[string]any) { c["groups"] = []string{step.name} }})
+		rw.clock.advance(tokenLife + time.Second)
+		if got := rw.together(24, cookies); !rw.accepted(got[0]) {
+			t.Errorf("%s: the provider does not accept what the upstream got", step.name)
+		}
+		if n := rw.refreshes(); n != i+1 {
+			t.Fatalf("%s: %d refreshes, want %d", step.name, n, i+1)
+		}
+		got := rw.pass(ask{header: browser(cookies)})
+		if groups := got.Header.Get("X-User-Groups"); groups != step.name {
+			t.Errorf("%s: the groups are %q: the ID token under the provider's new key does not count", step.name, groups)
+		}
+		if cookies = kept(rw.do(ask{header: browser(cookies)})); cookies == "" {
+			t.Fatalf("%s: the newest cookie is not handed out", step.name)
+		}
 	}
 }
 

@@ -42,6 +42,10 @@ type Config struct {
 	// in one attempt. It fails with [ErrRevoked] or [ErrBarred] where that is the
 	// end of the session. Nil means that tokens are never refreshed.
 	RefreshTokens func(ctx context.Context, s *Session) (*Refreshed, error)
+	// DiscardTokens tells the provider that nobody wants the tokens of s any more:
+	// they came for a session that had ended meanwhile. It may be called a second
+	// time with the same ones. nil means that nobody is told.
+	DiscardTokens func(s *Session)
 	// KeepSuperseded lets a session go on without tokens if its refresh token is
 	// not accepted, but may just have been used by another process. It is for
 	// upstreams that get none of the provider's tokens.
@@ -371,8 +375,8 @@ func (m *Manager) cookieAge(s *Session, now time.Time) time.Duration {
 }
 
 // End ends whatever sessions r shows, here and for every copy of their cookies,
-// and expires the cookie. It returns the one that counted, nil if there was
-// none; ending again is not an error.
+// and expires the cookie. It returns the one that counted, with the newest tokens
+// that it had, nil if there was none; ending again is not an error.
 func (m *Manager) End(w http.ResponseWriter, r *http.Request) *Session {
 	m.Jar.Clear(w, r)
 	all := m.lookupAll(r)
@@ -382,7 +386,7 @@ func (m *Manager) End(w http.ResponseWriter, r *http.Request) *Session {
 	if len(all) == 0 {
 		return nil
 	}
-	return all[0]
+	return all[0].entry.current.Load() // a refresh may have ended since the look
 }
 
 // end puts s on the list of ended sessions, until no copy of its cookie and no

@@ -148,12 +148,18 @@ func (m *Manager) join(ctx context.Context, e *entry) *flight {
 
 // fly makes the call for s and settles what follows.
 func (m *Manager) fly(ctx context.Context, e *entry, s *Session, f *flight) {
-	defer close(f.done)
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
 	got, err := m.RefreshTokens(ctx, s)
 	outcome := m.settle(e, s, got, err)
 	m.metrics.refreshes.WithLabelValues(s.User.Provider, outcome).Inc()
+	close(f.done)
+	if err == nil && m.DiscardTokens != nil && !m.live(e, e.current.Load()) {
+		// Whoever ended the session may have known the tokens before these only.
+		over := s.clone()
+		over.Tokens = got.Tokens
+		m.DiscardTokens(over)
+	}
 }
 
 // settle makes the provider's answer for was the state of e, and returns the

@@ -297,7 +297,8 @@ func TestHeirsDoNotLeadInACircle(t *testing.T) {
 }
 
 func TestSignOutDuringARefreshStays(t *testing.T) {
-	p := newRotator(t, nil)
+	discarded := make(chan Tokens, 1)
+	p := newRotator(t, func(c *Config) { c.DiscardTokens = func(s *Session) { discarded <- s.Tokens } })
 	p.b.now = p.b.now.Add(2 * hour)
 	p.hold = make(chan struct{})
 	r := p.b.request()
@@ -318,6 +319,21 @@ func TestSignOutDuringARefreshStays(t *testing.T) {
 	}
 	if s.entry.current.Load() != s || p.b.m.kept.get(s.ID) != nil {
 		t.Error("tokens of an ended session are kept")
+	}
+	if got := <-discarded; got.Refresh != "refresh-1" {
+		t.Errorf("the provider is told that %q is not wanted, want the token that came after the end", got.Refresh)
+	}
+}
+
+func TestWhoeverSignsOutGivesBackTheNewestTokens(t *testing.T) {
+	p := newRotator(t, func(c *Config) {
+		c.DiscardTokens = func(*Session) { t.Error("tokens of a live session are given back") }
+	})
+	p.b.now = p.b.now.Add(2 * hour)
+	old := p.b.request()
+	p.visit()
+	if was := p.b.m.End(httptest.NewRecorder(), old); was == nil || was.Tokens.Refresh != "refresh-1" {
+		t.Errorf("End returns %+v, want the session with refresh-1", was)
 	}
 }
 

@@ -153,7 +153,7 @@ func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth
 	return &page.Error{
 		Status: http.StatusForbidden, Code: "sign_in_not_verified", Title: "Sign-in could not be verified",
 		Message:  "What " + p.Name() + " answered does not prove who you are. The log has the cause under this request id.",
-		RetryURL: s.signInAgain(p, rd), Err: err,
+		RetryURL: s.signInAgain(p, rd), SwitchAccount: s.switchAccount(rd), Err: err,
 	}
 }
 
@@ -161,10 +161,12 @@ func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth
 func (s *Server) refused(p *oauth.Provider, rd string, err *oauth.RefusedError) error {
 	switch err.Code {
 	case "access_denied":
+		// Without another account a provider that remembers its own would refuse
+		// it again, and show nothing in between.
 		return &page.Error{
 			Status: http.StatusForbidden, Code: "sign_in_refused", Title: "Sign-in was cancelled",
 			Message:  p.Name() + " did not confirm the sign-in: it was cancelled, or this account may not use the application.",
-			RetryURL: s.signInAgain(p, rd), Err: err,
+			RetryURL: s.signInAgain(p, rd), SwitchAccount: s.switchAccount(rd), Err: err,
 		}
 	case "server_error", "temporarily_unavailable":
 		return s.unavailable(p, rd, err)

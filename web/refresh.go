@@ -1,10 +1,12 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"authproxy/identity"
 	"authproxy/oauth"
@@ -35,6 +37,29 @@ func (f *Refresher) Refresh(ctx context.Context, s *session.Session) (*session.R
 		return &session.Refreshed{User: userOf(p, id), Tokens: keep(id.Tokens, f.Authorization), Stale: id.Stale}, nil
 	}
 	return nil, fmt.Errorf("web: provider %s is not configured", s.User.Provider)
+}
+
+// revokeTimeout bounds the revocation of a session's tokens.
+const revokeTimeout = 10 * time.Second
+
+// Discard tells the provider that the tokens of a session are not wanted any
+// more (RFC 7009), where it announces that: the refresh token, with which others
+// end (section 2.1), else the access token. Nobody waits for it: the session is
+// over whatever the provider says, and what fails is logged.
+func (f *Refresher) Discard(was *session.Session) {
+	unwanted := cmp.Or(was.Tokens.Refresh, was.Tokens.Access)
+	for _, p := range f.Providers {
+		if unwanted == "" || p.ID() != was.User.Provider || !p.Issues(was.User.Issuer) {
+			continue
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
+			defer cancel()
+			if err := p.Revoke(ctx, unwanted); err != nil {
+				f.Log.Warn("a token could not be revoked at the end of its session", "provider", p.ID(), "user", was.User.ID, "err", err)
+			}
+		}()
+	}
 }
 
 // refreshError says in the words of package session what err means for a

@@ -592,17 +592,28 @@ func TestSignOutAtTheProviderComesBack(t *testing.T) {
 	b.goesTo(b.get(back.location()), "/bye?x=1")
 }
 
-func TestSignOutRevokesTheRefreshToken(t *testing.T) {
-	b := newSite(t, func(s *settings) { s.scopes = []string{"offline_access"} }).newBrowser(t)
-	b.mustSignIn("alice")
-	b.signOut()
-	for range 3000 { // nobody waits for the provider; neither does the test, once it was told
-		if slices.Contains(b.idps["one"].Requests(), "POST /revoke") {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+func TestSignOutRevokesTheTokens(t *testing.T) {
+	tests := []struct {
+		name string
+		edit func(*settings)
+	}{
+		{"the refresh token", func(s *settings) { s.scopes = []string{"offline_access"} }},
+		{"the access token where there is no other", func(s *settings) { s.upstreamGets = "access_token" }},
 	}
-	t.Error("the provider was not told")
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newSite(t, tt.edit).newBrowser(t)
+			b.mustSignIn("alice")
+			b.signOut()
+			for range 3000 { // nobody waits for the provider; neither does the test, once it was told
+				if slices.Contains(b.idps["one"].Requests(), "POST /revoke") {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Error("the provider was not told")
+		})
+	}
 }
 
 func TestTheWayBackFromTheProvidersSignOutIsSealed(t *testing.T) {

@@ -2,11 +2,9 @@ package web
 
 import (
 	"cmp"
-	"context"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"authproxy/oauth"
 	"authproxy/page"
@@ -181,27 +179,7 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) (*session.Se
 	if ended == nil {
 		return nil, nil
 	}
-	s.revoke(ended)
+	(&Refresher{Providers: s.Providers, Log: s.Log}).Discard(ended)
 	s.audit(r, "sign_out", "user", ended.User.ID, "session", ended.ID, "provider", ended.User.Provider)
 	return ended, s.flows.set(w, r, signedOutCookie, true, signedOutAge)
-}
-
-// revokeTimeout bounds the revocation of a session's tokens.
-const revokeTimeout = 10 * time.Second
-
-// revoke tells the provider that the tokens of a session are not wanted any more
-// (RFC 7009), where it announces that. Nobody waits for it: the session is over
-// whatever the provider says, and what fails is logged.
-func (s *Server) revoke(was *session.Session) {
-	p, ok := s.providers[was.User.Provider]
-	if !ok || !p.Issues(was.User.Issuer) || was.Tokens.Refresh == "" {
-		return
-	}
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
-		defer cancel()
-		if err := p.Revoke(ctx, was.Tokens.Refresh); err != nil {
-			s.Log.Warn("a refresh token could not be revoked at sign-out", "provider", p.ID(), "user", was.User.ID, "err", err)
-		}
-	}()
 }

@@ -115,7 +115,7 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 	if a.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: s.MaxAge, UpdateAge: s.UpdateAge, AbsoluteMaxAge: s.AbsoluteMaxAge,
 		IdleTimeout: s.IdleTimeout, Version: s.Version, Registerer: a.metrics,
-		RefreshTokens: refresher.Refresh, KeepSuperseded: id.Authorization == identity.AuthorizationJWT,
+		RefreshTokens: refresher.Refresh, DiscardTokens: refresher.Discard, KeepSuperseded: id.Authorization == identity.AuthorizationJWT,
 	}); err != nil {
 		return err
 	}

@@ -1,7 +1,8 @@
 // An OpenID provider for the end-to-end tests: oidc-provider with its
 // development pages, which sign anybody in, two accounts and one client. It
 // keeps everything in memory. Refresh tokens work once; when one comes a second
-// time, everything that was granted with it ends.
+// time, everything that was granted with it ends. Of each grant that ends it
+// prints what ended it.
 //
 //	node provider.mjs http://127.0.0.1:PORT http://HOST/auth/callback/corp [SECONDS OF AN ACCESS TOKEN]
 import { Provider } from 'oidc-provider';
@@ -30,7 +31,7 @@ const provider = new Provider(issuer, {
     groups: ['groups'],
   },
   cookies: { keys: ['a key for tests only'] },
-  features: { devInteractions: { enabled: true } },
+  features: { devInteractions: { enabled: true }, introspection: { enabled: true }, revocation: { enabled: true } },
   findAccount: (_ctx, id) => accounts[id] && { accountId: id, claims: () => ({ sub: id, ...accounts[id] }) },
   issueRefreshToken: () => true, // also without prompt=consent
   rotateRefreshToken: true,
@@ -38,6 +39,8 @@ const provider = new Provider(issuer, {
   clockTolerance: 0,
   pkce: { required: () => true },
 });
+
+provider.on('grant.revoked', (ctx) => console.log(`grant revoked by ${ctx.oidc.route}`));
 
 const { hostname, port } = new URL(issuer);
 provider.listen(Number(port), hostname);
