@@ -213,7 +213,7 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 		// An HTTP/2 transport that waits for more of the request notices no cancel.
 		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // without one the cancel must do
 	}
-	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn) }
+	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn, isWebSocket(r.Header)) }
 	p.open.add(x)
 	x.route.proxy.ServeHTTP(w, r.WithContext(ctx))
 	return nil
