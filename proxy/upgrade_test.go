@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -124,26 +125,90 @@ func TestNoUpgradeSpeaksHTTPAnew(t *testing.T) {
 	}
 }
 
-// TestH2CSmugglingFails with the frames of the attack behind a wish for each
-// protocol, at a server that takes HTTP/2 in every way it can: the request for
-// /admin, which the rules deny, arrives nowhere.
+// TestH2CSmugglingFails at an application that speaks HTTP/2 behind every wish
+// that sounds like it: the request for /admin, which the rules deny, reaches it
+// only past the proxy.
 func TestH2CSmugglingFails(t *testing.T) {
 	reached := &lines{}
-	app := newServer(t, show("app", reached), false)
+	app := newServer(t, speaksHTTPAnew(t, show("app", reached)), false)
+	if smuggle(t, app.Listener.Addr().String(), "h2c", ""); !strings.Contains(reached.String(), "/admin") {
+		t.Fatalf("the application itself is not open to the attack: it got %q", reached)
+	}
+	reached.b.Reset()
 	w := newWorld(t, setup{rules: adminsBelowAdmin(), routes: []Route{{Upstream: upstreamAt(t, app.URL)}}})
 	cookies := w.signIn(bob())
 	for _, wish := range append(wishesForHTTP(), "tcp", "websocket") {
-		_, conn, in := w.ask101("Upgrade: " + wish + "\r\nConnection: HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\nCookie: " + cookies + "\r\n")
-		io.WriteString(conn, http2.ClientPreface)
-		framer := http2.NewFramer(conn, nil)
-		framer.WriteSettings() // the connection may be closed by now
-		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: smuggled(t), EndStream: true, EndHeaders: true})
-		conn.CloseWrite()
-		io.Copy(io.Discard, in) // to the end, whatever it is
+		smuggle(t, w.front.Listener.Addr().String(), wish, cookies)
 	}
-	if strings.Contains(reached.String(), "/admin") {
-		t.Errorf("the application got\n%s, want nothing of /admin", reached)
+	if got := reached.String(); strings.Contains(got, "/admin") || !strings.Contains(got, "/exec") {
+		t.Errorf("the application got\n%s, want /exec alone", got)
 	}
+}
+
+// speaksHTTPAnew answers as h does, and takes connections over HTTP/2 after an
+// upgrade whose name sounds like HTTP.
+func speaksHTTPAnew(t *testing.T, h http.Handler) http.Handler {
+	behind := &http.Server{Handler: h, Protocols: new(http.Protocols)}
+	behind.Protocols.SetUnencryptedHTTP2(true)
+	conns := make(handedOver)
+	go behind.Serve(conns) // until Close
+	t.Cleanup(func() { behind.Close() })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		wish := r.Header.Get("Upgrade")
+		if !regexp.MustCompile(`(?i)h2|h3|http|tls|ssl`).MatchString(wish) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\nConnection: Upgrade\r\n\r\n", wish)
+		conns <- conn
+	})
+}
+
+// handedOver is a listener whose connections come from elsewhere.
+type handedOver chan net.Conn
+
+func (l handedOver) Accept() (net.Conn, error) {
+	if conn, ok := <-l; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l handedOver) Close() error { close(l); return nil }
+
+func (l handedOver) Addr() net.Addr { return &net.TCPAddr{} }
+
+// smuggle attacks the server at address: a request that is allowed, with a wish
+// for another protocol, and after the answer one for /admin over HTTP/2.
+func smuggle(t *testing.T, address, wish, cookies string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(soon))
+	fmt.Fprintf(conn, "GET /exec HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AAMAAABk\r\nCookie: %s\r\n\r\n", ourHost, wish, cookies)
+	in := bufio.NewReader(conn)
+	res, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		io.Copy(io.Discard, res.Body) // the attacker goes on all the same
+	}
+	io.WriteString(conn, http2.ClientPreface)
+	framer := http2.NewFramer(conn, nil)
+	framer.WriteSettings() // the connection may be closed by now
+	framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: smuggled(t), EndStream: true, EndHeaders: true})
+	conn.(*net.TCPConn).CloseWrite()
+	io.Copy(io.Discard, in) // to the end, whatever it is
 }
 
 // smuggled is the headers of GET /admin in HTTP/2.
