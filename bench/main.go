@@ -238,7 +238,7 @@ admin: {listen: ""}
 public_url: http://%[1]s
 upstream: %[2]s
 providers:
-  - {id: bench, type: oidc, issuer: "http://%[3]s", client_id: bench, scopes: [openid, email, profile, groups]}
+  - {id: bench, type: oidc, issuer: "http://%[3]s", client_id: bench, scopes: [openid, email, profile, groups%[5]s]}
 cookie: {keys: [%[4]q]}
 rules:
   - {path: /public/**, allow: anyone}
@@ -268,7 +268,11 @@ func (b *bench) authproxy(ctx context.Context, app string, tokenLife time.Durati
 	}
 	go http.Serve(idp, provider)
 	file := filepath.Join(b.dir, "config.yaml")
-	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey())
+	scopes := ""
+	if tokenLife > 0 { // there is something to refresh, with a refresh token
+		scopes = ", offline_access"
+	}
+	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey(), scopes)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
