@@ -344,7 +344,7 @@ func TestAnUpstreamThatDoesNotReadIsCutOff(t *testing.T) {
 func TestNoFrameComesBeforeTheAnswerToTheUpgrade(t *testing.T) {
 	client, server := net.Pipe()
 	w := newWorld(t, setup{})
-	x := &exchange{cancel: func(error) {}, route: w.proxy.routes[0]}
+	x := &exchange{route: w.proxy.routes[0]}
 	c := w.proxy.upgrade(x, server, true).(*upgraded)
 	c.ending.Store(closeGoingAway)
 	client.Close() // so that no write waits
