@@ -4,7 +4,8 @@
 // takes. Run it by script/bench.
 //
 // Requests per second would measure the machine and the load generator; CPU
-// time per request is what a sidecar costs.
+// time per request is what a sidecar costs. With -what it measures other things
+// than requests, in the same way.
 package main
 
 import (
@@ -40,6 +41,7 @@ func main() {
 	requests := flag.Int("requests", 60000, "requests a round")
 	rounds := flag.Int("rounds", 5, "rounds; the median counts")
 	connections := flag.Int("connections", 32, "connections at a time")
+	what := flag.String("what", "requests", "what to measure: "+strings.Join(everything(), ", ")+", several with commas, or all")
 	flag.Parse()
 	var err error
 	switch *role {
@@ -48,21 +50,12 @@ func main() {
 	case "bare":
 		err = serveBare(*upstream)
 	default:
-		err = (&bench{binary: *binary, requests: *requests, rounds: *rounds, connections: *connections}).run()
+		err = (&bench{binary: *binary, requests: *requests, rounds: *rounds, connections: *connections}).run(*what)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// application answers 1 KB.
-func application() http.Handler {
-	body := []byte(strings.Repeat("0123456789abcdef", 64))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Write(body)
-	})
 }
 
 // serveChild serves h on a free port, prints the address, and ends with its
@@ -74,7 +67,10 @@ func serveChild(h http.Handler) error {
 	}
 	fmt.Println(l.Addr())
 	go func() { io.Copy(io.Discard, os.Stdin); os.Exit(0) }()
-	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 120 * time.Second, MaxHeaderBytes: 65536}).Serve(l)
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 120 * time.Second, MaxHeaderBytes: 65536, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	return s.Serve(l)
 }
 
 // serveBare is the yardstick: the standard library's proxy, configured as well
@@ -126,28 +122,52 @@ type subject struct {
 	micros  []float64 // CPU time a request, one for each round
 }
 
-func (b *bench) run() error {
+// run measures what is named.
+func (b *bench) run(what string) error {
 	if b.binary == "" {
 		return errors.New("-authproxy is required; use script/bench")
+	}
+	names := strings.Split(what, ",")
+	if what == "all" {
+		names = everything()
 	}
 	var err error
 	if b.dir, err = os.MkdirTemp("", "authproxy-bench"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
+	for _, name := range names {
+		measure, ok := measurements()[name]
+		if !ok {
+			return fmt.Errorf("-what %s: want one of %s, or all", name, strings.Join(everything(), ", "))
+		}
+		if err := b.measure(name, measure); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// measure starts what is compared afresh and measures it, so that no measurement
+// finds the memory of the one before it.
+func (b *bench) measure(name string, m measurement) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-
 	app, err := b.child(ctx, "-role", "upstream")
 	if err != nil {
 		return err
 	}
-	bare, err := b.child(ctx, "-role", "bare", "-upstream", "http://"+app.address)
+	app.name = "the application itself"
+	scheme := "http://"
+	if m.http2 {
+		scheme = "h2c://"
+	}
+	bare, err := b.child(ctx, "-role", "bare", "-upstream", scheme+app.address)
 	if err != nil {
 		return err
 	}
 	bare.name = "bare httputil.ReverseProxy"
-	ours, err := b.authproxy(ctx, app.address)
+	ours, err := b.authproxy(ctx, scheme+app.address, m.tokenLife)
 	if err != nil {
 		return err
 	}
@@ -155,20 +175,38 @@ func (b *bench) run() error {
 	if err != nil {
 		return err
 	}
+	fmt.Printf("\n%s\n", name)
+	return m.run(b, &scene{app, bare, ours, session})
+}
+
+// A scene is what is compared, and the Cookie header of a session.
+type scene struct {
+	app, bare, ours *subject
+	session         string
+}
+
+// measureRequests compares the CPU time of ordinary requests.
+func measureRequests(b *bench, s *scene) error {
 	fmt.Printf("%d rounds of %d requests for 1 KB, %d connections, cookie of %d bytes, request log on\n",
-		b.rounds, b.requests, b.connections, len(session))
+		b.rounds, b.requests, b.connections, len(s.session))
+	return b.compare(s, "request", func(at *subject, n int) error { return hammer(at.address, s.session, n) })
+}
+
+// compare reports the CPU time that each proxy takes for what work does n times,
+// on all connections at a time, in alternating rounds.
+func (b *bench) compare(s *scene, unit string, work func(at *subject, n int) error) error {
 	for round := range b.rounds + 1 { // the first one warms up
-		for _, s := range []*subject{bare, ours} {
-			micros, err := b.load(s, session)
+		for _, at := range []*subject{s.bare, s.ours} {
+			micros, err := b.load(at, work)
 			if err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
+				return fmt.Errorf("%s: %w", at.name, err)
 			}
 			if round > 0 {
-				s.micros = append(s.micros, micros)
+				at.micros = append(at.micros, micros)
 			}
 		}
 	}
-	report(bare, ours)
+	report(unit, s.bare, s.ours)
 	return nil
 }
 
@@ -198,9 +236,9 @@ const configuration = `
 listen: %[1]q
 admin: {listen: ""}
 public_url: http://%[1]s
-upstream: http://%[2]s
+upstream: %[2]s
 providers:
-  - {id: bench, type: oidc, issuer: "http://%[3]s", client_id: bench, scopes: [openid, email, profile, groups]}
+  - {id: bench, type: oidc, issuer: "http://%[3]s", client_id: bench, scopes: [openid, email, profile, groups%[5]s]}
 cookie: {keys: [%[4]q]}
 rules:
   - {path: /public/**, allow: anyone}
@@ -208,9 +246,10 @@ rules:
   - {require: {signed_in: true}}
 `
 
-// authproxy starts the binary in front of the application, with a log that goes
-// to a file.
-func (b *bench) authproxy(ctx context.Context, app string) (*subject, error) {
+// authproxy starts the binary in front of the application at the URL app, with a
+// log that goes to a file, and a provider whose access tokens live for tokenLife,
+// 0 for as long as usual.
+func (b *bench) authproxy(ctx context.Context, app string, tokenLife time.Duration) (*subject, error) {
 	idp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -220,15 +259,20 @@ func (b *bench) authproxy(ctx context.Context, app string) (*subject, error) {
 		return nil, err
 	}
 	provider, err := devidp.New(devidp.Config{
-		Issuer: "http://" + idp.Addr().String(), Users: devidp.DemoUsers(),
-		Clients: []devidp.Client{{ID: "bench", RedirectURIs: []string{"http://" + address + "/auth/callback/bench"}}},
+		Issuer:         "http://" + idp.Addr().String(),
+		Clients:        []devidp.Client{{ID: "bench", RedirectURIs: []string{"http://" + address + "/auth/callback/bench"}}},
+		AccessTokenTTL: tokenLife,
 	})
 	if err != nil {
 		return nil, err
 	}
 	go http.Serve(idp, provider)
 	file := filepath.Join(b.dir, "config.yaml")
-	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey())
+	scopes := ""
+	if tokenLife > 0 { // there is something to refresh, with a refresh token
+		scopes = ", offline_access"
+	}
+	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey(), scopes)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -283,9 +327,9 @@ func signIn(address string) (string, error) {
 	return "", fmt.Errorf("signing in ended with %s and no session", res.Status)
 }
 
-// load sends the requests and returns the CPU time that the subject took for
-// each, in microseconds.
-func (b *bench) load(s *subject, session string) (float64, error) {
+// load does the work on all connections and returns the CPU time that the subject
+// took for each piece, in microseconds.
+func (b *bench) load(s *subject, work func(at *subject, n int) error) (float64, error) {
 	before, err := cpuTime(s.pid)
 	if err != nil {
 		return 0, err
@@ -293,7 +337,7 @@ func (b *bench) load(s *subject, session string) (float64, error) {
 	each := b.requests / b.connections
 	failed := make(chan error, b.connections)
 	for range b.connections {
-		go func() { failed <- hammer(s.address, session, each) }()
+		go func() { failed <- work(s, each) }()
 	}
 	for range b.connections {
 		if err := <-failed; err != nil {
@@ -350,12 +394,12 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
-func report(bare, ours *subject) {
+func report(unit string, bare, ours *subject) {
 	for _, s := range []*subject{bare, ours} {
 		m := median(s.micros)
-		fmt.Printf("%-28s %6.1f µs CPU a request  %8.0f requests a CPU-second  (rounds: %.1f)\n", s.name, m, 1e6/m, s.micros)
+		fmt.Printf("%-28s %6.1f µs CPU a %s  %8.0f a CPU-second  (rounds: %.1f)\n", s.name, m, unit, 1e6/m, s.micros)
 	}
-	fmt.Printf("authproxy does %.2f of the bare proxy's requests a CPU-second\n", median(bare.micros)/median(ours.micros))
+	fmt.Printf("authproxy does %.2f of the bare proxy's %ss a CPU-second\n", median(bare.micros)/median(ours.micros), unit)
 }
 
 func median(v []float64) float64 {

@@ -271,7 +271,7 @@ type ExtAuthz struct {
 type WebSocket struct {
 	AllowedOrigins []string `yaml:"allowed_origins" example:"[\"https://partner.example.net\"]" doc:"Further sites whose pages may open WebSockets here, beside our own hosts. Browsers let any page try, with the user's cookies. \"*\" admits all: only for an application that checks Origin itself."`
 
-	MaxLifetime time.Duration `yaml:"max_lifetime" default:"0" example:"1h" doc:"Close a WebSocket connection after this long, with 1001 (going away). 0 means when the session ends, which closes it in any case, with 1008."`
+	MaxLifetime time.Duration `yaml:"max_lifetime" default:"0" example:"1h" doc:"Close an upgraded connection after this long, a WebSocket with 1001 (going away). 0 means when the session ends, which closes it in any case, with 1008."`
 }
 
 // Log says what is logged.

@@ -23,6 +23,8 @@ type launch struct {
 	// args are the command line without the program, environ the variables
 	// besides PATH and HOME: what this process has set is none of its business.
 	args, environ []string
+	// plain takes the program without the race detector.
+	plain bool
 	// base is where it will answer, such as "http://127.0.0.1:4180".
 	base string
 	// client asks whether it answers; nil means [http.DefaultClient].
@@ -70,7 +72,11 @@ func start(t *testing.T, l launch) *process {
 func spawn(t *testing.T, l launch) *process {
 	t.Helper()
 	p := &process{t: t, base: l.base, exited: make(chan struct{})}
-	p.cmd = exec.Command(shared.binary, l.args...)
+	binary := shared.binary
+	if l.plain {
+		binary = shared.plain
+	}
+	p.cmd = exec.Command(binary, l.args...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, l.environ...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {

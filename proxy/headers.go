@@ -130,11 +130,12 @@ func (p *Proxy) setForwarded(in *http.Request, out http.Header, scheme string) {
 	if prior := out["X-Forwarded-For"]; len(prior) > 0 {
 		from = strings.Join(prior, ", ") + ", " + from
 	}
-	out["X-Forwarded-For"] = []string{from}
+	// One object for the three, none of which can grow into its neighbour.
+	values := [...]string{from, scheme, in.Host}
+	out["X-Forwarded-For"], out["X-Forwarded-Proto"] = values[0:1:1], values[1:2:2]
 	if !trusted || in.Header.Get("X-Forwarded-Host") == "" {
-		out["X-Forwarded-Host"] = []string{in.Host}
+		out["X-Forwarded-Host"] = values[2:3:3]
 	}
-	out["X-Forwarded-Proto"] = []string{scheme}
 }
 
 // isPlainName says whether name is spelled with letters, digits and "-" alone.

@@ -110,12 +110,17 @@ func endings() map[string]func(w *world, cookies string) {
 	}
 }
 
+// idleForAnHour lets a session end after an hour in which nothing is asked for.
+func idleForAnHour() func(*session.Config) {
+	return func(c *session.Config) { c.IdleTimeout = time.Hour }
+}
+
 // TestAnEndedSessionClosesItsWebSockets, with 1008, at both ends, and nobody
 // else's.
 func TestAnEndedSessionClosesItsWebSockets(t *testing.T) {
 	for name, end := range endings() {
 		gone := make(chan struct{}, 2)
-		w := newWorld(t, setup{upstream: echoAll(gone), session: func(c *session.Config) { c.IdleTimeout = time.Hour }})
+		w := newWorld(t, setup{upstream: echoAll(gone), session: idleForAnHour()})
 		mine, other := w.signIn(alice()), w.signIn(alice())
 		conn := w.dial(with(nil, "Cookie", mine))
 		w.must(echoes(t, conn))
@@ -339,8 +344,8 @@ func TestAnUpstreamThatDoesNotReadIsCutOff(t *testing.T) {
 func TestNoFrameComesBeforeTheAnswerToTheUpgrade(t *testing.T) {
 	client, server := net.Pipe()
 	w := newWorld(t, setup{})
-	x := &exchange{cancel: func(error) {}, route: w.proxy.routes[0]}
-	c := w.proxy.upgrade(x, server).(*upgraded)
+	x := &exchange{route: w.proxy.routes[0]}
+	c := w.proxy.upgrade(x, server, true).(*upgraded)
 	c.ending.Store(closeGoingAway)
 	client.Close() // so that no write waits
 	if c.sayGoodbye(); c.closed {
@@ -349,6 +354,11 @@ func TestNoFrameComesBeforeTheAnswerToTheUpgrade(t *testing.T) {
 	if c.begin(); !c.closed {
 		t.Error("the close frame was not written after the answer")
 	}
+	other := w.proxy.upgrade(x, server, false).(*upgraded)
+	other.ending.Store(closeGoingAway)
+	if other.begin(); other.closed {
+		t.Error("a close frame was written into a protocol that has none")
+	}
 }
 
 // TestAnEndedSessionsStreamsAreCutOff, the upstream's work included.
@@ -356,7 +366,7 @@ func TestAnEndedSessionsStreamsAreCutOff(t *testing.T) {
 	for name, end := range endings() {
 		for _, http2 := range []bool{false, true} {
 			gone := make(chan struct{})
-			w := newWorld(t, setup{http2: http2, session: func(c *session.Config) { c.IdleTimeout = time.Hour }, upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w := newWorld(t, setup{http2: http2, session: idleForAnHour(), upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "text/event-stream")
 				io.WriteString(w, "data: 1\n\n")
 				http.NewResponseController(w).Flush()

@@ -154,15 +154,18 @@ func (p *Proxy) Close() {
 	}
 }
 
-// An exchange is one request on its way through.
+// An exchange is one request on its way through. Once it is let through, it is the
+// context of its upstream's work as well, so that a request makes one object less.
 type exchange struct {
+	context.Context
 	original      original
 	verdict       verdict
 	route         *route
 	headers       []identity.Header
 	authorization []string
 	cookies       []string // of ours, for the final answer
-	cancel        context.CancelCauseFunc
+	client        http.ResponseWriter
+	stop          context.CancelCauseFunc
 	upgraded      atomic.Pointer[upgraded] // nil while it is plain HTTP
 	reason        string                   // why an ingress got no decision, for the log
 }
@@ -222,19 +225,12 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	if x.route = p.route(r, x.verdict.path); x.route == nil {
 		return &page.Error{Status: http.StatusNotFound}
 	}
-	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
-	defer cancel(nil)
-	x.cancel = func(cause error) {
-		if ctx.Err() != nil {
-			return // it has ended by itself, and its connection may serve the next request
-		}
-		cancel(cause)
-		// An HTTP/2 transport that waits for more of the request notices no cancel.
-		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // without one the cancel must do
-	}
-	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn) }
+	x.client = w
+	x.Context, x.stop = context.WithCancelCause(r.Context())
+	defer x.stop(nil)
+	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn, isWebSocket(r.Header)) }
 	p.open.add(x)
-	x.route.proxy.ServeHTTP(w, r.WithContext(ctx))
+	x.route.proxy.ServeHTTP(w, r.WithContext(x))
 	return nil
 }
 
@@ -253,6 +249,25 @@ func (p *Proxy) authorize(w http.ResponseWriter, x *exchange) (err error) {
 		}
 	}
 	return p.identify(w, x)
+}
+
+// Value implements [context.Context].
+func (x *exchange) Value(key any) any {
+	if _, ok := key.(exchangeKey); ok {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+// cancel stops an exchange that was let through and has not ended by itself: then
+// its connection may serve the next request.
+func (x *exchange) cancel(cause error) {
+	if x.Err() != nil {
+		return
+	}
+	x.stop(cause)
+	// An HTTP/2 transport that waits for more of the request notices no cancel.
+	http.NewResponseController(x.client).SetReadDeadline(time.Unix(1, 0)) // without one the cancel must do
 }
 
 // route returns the first route that selects r, nil if there is none.

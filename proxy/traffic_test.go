@@ -152,22 +152,6 @@ func echoWebSocket(told chan<- string) http.Handler {
 	})
 }
 
-// TestNoOtherProtocolThanWebSocket: after "Upgrade: h2c" a client could write
-// requests, with headers, that nobody looks at.
-func TestNoOtherProtocolThanWebSocket(t *testing.T) {
-	w := newWorld(t, setup{rules: anyone()})
-	for _, protocol := range []string{"h2c", "websocket, h2c", "TLS/1.0"} {
-		got := w.pass(ask{header: http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {protocol}, "Http2-Settings": {"AAMAAABk"}}}).Header
-		if got["Upgrade"] != nil || got["Connection"] != nil || got["Http2-Settings"] != nil {
-			t.Errorf("%s: the upstream got %v, want no upgrade", protocol, got)
-		}
-	}
-	// A client need not name HTTP2-Settings in Connection.
-	if got := w.pass(ask{header: http.Header{"Http2-Settings": {"AAMAAABk"}}}).Header; got["Http2-Settings"] != nil {
-		t.Errorf("the upstream got HTTP2-Settings, want none")
-	}
-}
-
 func TestAnswersWithoutABody(t *testing.T) {
 	w := newWorld(t, setup{rules: anyone(), upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Etag", `"1"`)

@@ -21,16 +21,18 @@ const (
 // finish the frame in which it was interrupted.
 const closeGrace = 500 * time.Millisecond
 
-// An upgraded is the client's side of a WebSocket connection. Once it is to end,
-// nothing that the client sends reaches the upstream any more, and the client
-// gets a close frame after the frame that is under way.
+// An upgraded is the client's side of a connection that speaks another protocol
+// now. Once it is to end, nothing that the client sends reaches the upstream any
+// more. On a WebSocket the client gets a close frame after the frame that is under
+// way; any other protocol is cut off.
 type upgraded struct {
 	net.Conn
-	done   chan struct{} // closed when the exchange is over
-	until  time.Time     // zero for no end of its own
-	cancel context.CancelCauseFunc
-	big    httputil.BufferPool // buffers of bufferSize
-	ending atomic.Uint32       // the close code, once it is to end
+	webSocket bool
+	done      chan struct{} // closed when the exchange is over
+	until     time.Time     // zero for no end of its own
+	cancel    context.CancelCauseFunc
+	big       httputil.BufferPool // buffers of bufferSize
+	ending    atomic.Uint32       // the close code, once it is to end
 
 	mu     sync.Mutex // held to write
 	begun  bool       // the answer to the upgrade was written, frames follow
@@ -38,17 +40,18 @@ type upgraded struct {
 	frames frames
 }
 
-// end closes the connection: at once for what the client sends, after a close
-// frame with code for what it gets, and altogether after closeGrace. Only the
-// first call counts.
+// end closes the connection: a WebSocket at once for what the client sends, after
+// a close frame with code for what it gets, and altogether after closeGrace; any
+// other one at once. Only the first call counts.
 func (c *upgraded) end(code uint16) {
 	if !c.ending.CompareAndSwap(0, uint32(code)) {
 		return
 	}
-	time.AfterFunc(closeGrace, func() {
-		c.Close()
-		c.cancel(errSessionOver) // closes the upstream's side
-	})
+	if !c.webSocket {
+		c.cut()
+		return
+	}
+	time.AfterFunc(closeGrace, c.cut)
 	go func() { // a client that does not read holds up a Write until then
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -56,10 +59,16 @@ func (c *upgraded) end(code uint16) {
 	}()
 }
 
+// cut closes both sides.
+func (c *upgraded) cut() {
+	c.Close()
+	c.cancel(errSessionOver) // closes the upstream's side
+}
+
 // sayGoodbye writes the close frame if it is time to. The caller holds mu.
 func (c *upgraded) sayGoodbye() {
 	code := c.ending.Load()
-	if code == 0 || !c.begun || c.closed || !c.frames.atBoundary() {
+	if code == 0 || !c.webSocket || !c.begun || c.closed || !c.frames.atBoundary() {
 		return
 	}
 	c.closed = true
@@ -76,9 +85,12 @@ func (c *upgraded) begin() {
 	c.sayGoodbye()
 }
 
-// Write sends what the upstream sends, up to the end of the frame after which
-// the connection ends. What comes after that goes nowhere.
+// Write sends what the upstream sends, on a WebSocket up to the end of the frame
+// after which the connection ends. What comes after that goes nowhere.
 func (c *upgraded) Write(b []byte) (int, error) {
+	if !c.webSocket {
+		return c.Conn.Write(b)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for rest := b; len(rest) > 0 && !c.closed; {

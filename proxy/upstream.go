@@ -82,14 +82,30 @@ func (p *Proxy) newReverseProxy(u Upstream) (*httputil.ReverseProxy, error) {
 		return nil, err
 	}
 	p.transports = append(p.transports, transport)
-	return &httputil.ReverseProxy{
+	reverse := &httputil.ReverseProxy{
 		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(pr, base, u.PassHost) },
 		Transport:      transport,
 		BufferPool:     bufferPool{&sync.Pool{New: func() any { return new([bufferSize]byte) }}},
 		ModifyResponse: p.modifyResponse,
 		ErrorHandler:   p.upstreamFailed,
 		ErrorLog:       slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug),
-	}, nil
+	}
+	switch u.URL.Scheme {
+	case "https":
+		http1, _, err := NewTransport(u)
+		if err != nil {
+			return nil, err
+		}
+		onlyHTTP1(http1)
+		p.transports = append(p.transports, http1)
+		reverse.Transport = twoTransports{transport, http1}
+	case "h2c":
+		reverse.Rewrite = func(pr *httputil.ProxyRequest) {
+			p.rewrite(pr, base, u.PassHost)
+			dropUpgrade(pr.Out.Header) // HTTP/2 has none (RFC 9113, section 8.6)
+		}
+	}
+	return reverse, nil
 }
 
 // NewTransport returns the transport to an upstream and the base URL to use
@@ -160,21 +176,10 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	p.passTrailers(pr.In, out)
 	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
-	keepWebSocketOnly(out.Header)
+	passUpgrade(pr.In.Header, out.Header)
 	p.setForwarded(pr.In, out.Header, x.original.scheme)
 	out.Header[requestID] = pr.In.Header[requestID] // the client may have named it in Connection
 	setIdentity(out.Header, x.headers, x.authorization)
-}
-
-// keepWebSocketOnly drops the wish for another protocol than WebSocket, as a
-// server may (RFC 9110, section 7.8). After "101 Switching Protocols" bytes pass
-// unseen, and those of "Upgrade: h2c" would be requests with forged headers.
-func keepWebSocketOnly(h http.Header) {
-	if !isWebSocket(h) {
-		delete(h, "Upgrade")
-		delete(h, "Connection")
-		delete(h, "Http2-Settings")
-	}
 }
 
 // modifyResponse keeps an application from overwriting our cookies, hands out
