@@ -324,6 +324,13 @@ func TestNarrowing(t *testing.T) {
 			}
 		}
 	}
+	// A preflight that passes brings nobody, whoever is asked for.
+	api := newWorld(t, loopbackTrusted(adminsBelowAdmin()))
+	preflight := askForward(ask{method: "OPTIONS", target: "/api/x", header: http.Header{"Origin": {"https://spa.example.net"}, "Access-Control-Request-Method": {"PUT"}}})
+	preflight.target += "?allowed_groups=ops"
+	if got := api.do(preflight); got.StatusCode != 200 {
+		t.Errorf("a preflight that passes: status %d, want 200", got.StatusCode)
+	}
 	// Envoy's query is the client's.
 	if got := w.do(askEnvoy(ask{target: "/a?allowed_groups=ops", header: browser(who["bob"])})); got.StatusCode != 200 {
 		t.Errorf("envoy: status %d, want 200: the query is the original's", got.StatusCode)
