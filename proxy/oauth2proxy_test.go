@@ -87,6 +87,7 @@ func TestOAuth2ProxysEndpointDecides(t *testing.T) {
 // TestOAuth2ProxysTokenIsTheProviders, where the application is to get that.
 func TestOAuth2ProxysTokenIsTheProviders(t *testing.T) {
 	s := compat("", nil)
+	s.proxy = func(c *Config) { c.OAuth2Proxy, c.Strip = true, nil }
 	s.identity = func(c *identity.Config) { c.Authorization = identity.AuthorizationAccessToken }
 	w := newWorld(t, s)
 	cookies := w.start(&session.Session{User: bob(), Tokens: session.Tokens{Access: "opaque", AccessExpiry: w.clock.Now().Add(time.Hour)}})

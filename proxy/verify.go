@@ -212,6 +212,15 @@ func (p *Proxy) tell(x *exchange, set func(name, value string)) {
 	}
 }
 
+// renewals returns the cookies of ours that the browser does not have yet, none if
+// the session has ended since.
+func (p *Proxy) renewals(x *exchange) []string {
+	if len(x.cookies) == 0 || p.Sessions.Ended(x.verdict.who.SessionID) {
+		return nil
+	}
+	return x.cookies
+}
+
 // maxSetCookie bounds the one cookie of an allowing answer, in bytes with its
 // attributes, as browsers do.
 const maxSetCookie = 4096
@@ -221,11 +230,8 @@ const maxSetCookie = 4096
 // if there is none that stands for itself. A part of a cookie would break the
 // session, and to leave a renewal out is harmless.
 func (p *Proxy) onlyCookie(x *exchange) string {
-	if len(x.cookies) == 0 || p.Sessions.Ended(x.verdict.who.SessionID) {
-		return ""
-	}
 	only := ""
-	for _, line := range x.cookies {
+	for _, line := range p.renewals(x) {
 		c, err := http.ParseSetCookie(line)
 		switch {
 		case err != nil || only != "" && c.MaxAge >= 0:
