@@ -66,6 +66,7 @@ type Config struct {
 	ExtAuthz       ExtAuthz       `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
 	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
 	Log            Log            `yaml:"log" doc:"What is written to the log."`
+	Compat         Compat         `yaml:"compat" doc:"Endpoints and headers of other programs, for moving from them."`
 	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
 	Server         Server         `yaml:"server" doc:"Limits of the public listener."`
 }
@@ -265,6 +266,12 @@ type ExtAuthz struct {
 	CertFile     string `yaml:"cert_file" example:"/etc/authproxy/grpc.crt" doc:"The certificate chain, in PEM. Without it, the listener speaks HTTP/2 without TLS."`
 	KeyFile      string `yaml:"key_file" example:"/etc/authproxy/grpc.key" doc:"The private key of the certificate, in PEM."`
 	ClientCAFile string `yaml:"client_ca_file" example:"/etc/authproxy/mesh-ca.crt" doc:"Certificates in PEM of the authorities that vouch for clients (mutual TLS). Whoever shows a certificate of theirs may ask, from any address."`
+}
+
+// Compat has other programs' ways answered, too.
+type Compat struct {
+	OAuth2Proxy bool   `yaml:"oauth2_proxy" default:"false" example:"true" doc:"Answer at the endpoints of oauth2-proxy, too: /oauth2/ with start, callback, auth, userinfo, sign_in and sign_out, and /ping and /ready; and tell X-Auth-Request-User, -Email, -Groups, -Preferred-Username and -Access-Token. With one provider, the redirect URI is public_url + /oauth2/callback. With prefix: /oauth2, an ingress that was set up for oauth2-proxy needs no other change than the address."`
+	Convention  string `yaml:"convention" enum:"nginx,forward" example:"nginx" doc:"Where /oauth2/auth reads the original request: nginx is X-Original-URL and X-Original-Method, as ingress-nginx sends them, forward is X-Forwarded-Method, -Proto, -Host and -Uri, as Traefik does. Needed where a rule names a host, a path or methods; without it, only who is signed in decides."`
 }
 
 // WebSocket is how connections are treated that speak WebSocket.

@@ -192,6 +192,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		},
 		JWT:       JWT{"https://issuer.example.com/", "legacy-app", 5 * time.Minute},
 		Redirects: Redirects{"/home", "https://www.example.com/bye"}, ExtAuthz: ExtAuthz{"127.0.0.1:9292", "/etc/authproxy/grpc.crt", "/etc/authproxy/grpc.key", "/etc/authproxy/mesh-ca.crt"},
+		Compat:    Compat{true, "forward"},
 		WebSocket: WebSocket{[]string{"https://partner.example.net"}, time.Hour}, Log: Log{"warn", "denied"},
 		Shutdown: Shutdown{time.Second, time.Minute}, Server: Server{3 * time.Second, 45 * time.Second, 16384},
 	}
@@ -284,6 +285,8 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"ext_authz.cert_file", "/c", "/c", "/c", "ext_authz: {key_file: /k}"},
 		{"ext_authz.key_file", "/k", "/k", "/k", "ext_authz: {cert_file: /c}"},
 		{"ext_authz.client_ca_file", "/a", "/a", "/a", "ext_authz: {cert_file: /c, key_file: /k}"},
+		{"compat.oauth2_proxy", "true", "true", "true", ""},
+		{"compat.convention", "nginx", "nginx", "nginx", "compat: {oauth2_proxy: true}"},
 		{"websocket.allowed_origins", "*,https://A.example", `["*", "https://A.example"]`, "[* https://a.example]", ""},
 		{"websocket.max_lifetime", "1h", "1h", "1h0m0s", ""},
 		{"log.level", "debug", "debug", "debug", ""},

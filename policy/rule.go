@@ -63,6 +63,9 @@ func (s *Set) NamesPath() bool { return s.namesPath }
 // is nobody's would slip past that rule: the caller must know its hosts.
 func (s *Set) NamesHost() bool { return s.namesHost }
 
+// NamesMethod reports whether any rule selects by method.
+func (s *Set) NamesMethod() bool { return s.namesMethod }
+
 type effect int
 
 const (

@@ -100,7 +100,7 @@ func (p *Proxy) refuse(o *original, v verdict, idErr error) error {
 		return p.forbidden(o, v)
 	case v.who != nil: // signed in, but no longer among those whom sign_in names
 		return p.notAdmitted(o, v.who)
-	case o.asked() && p.isBelow(o.request.URL.Path):
+	case o.asked() && p.isOurs(o.request.URL.Path):
 		return p.ownPage(o)
 	}
 	signIn := p.signInURL(o, nil)

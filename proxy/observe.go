@@ -103,7 +103,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	labels := []string{"face", "decision", "route"}
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "authproxy_requests_total", Help: "Requests by face (proxy, own, nginx, forward, envoy, grpc), decision and route.",
+			Name: "authproxy_requests_total", Help: "Requests by face (proxy, own, nginx, forward, envoy, grpc, oauth2), decision and route.",
 		}, labels),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "authproxy_request_duration_seconds", Help: "Time until the answer was complete, the upstream's included.",

@@ -173,7 +173,7 @@ func TestRequestsAreCounted(t *testing.T) {
 		}
 	}
 	const want = `
-		# HELP authproxy_requests_total Requests by face (proxy, own, nginx, forward, envoy, grpc), decision and route.
+		# HELP authproxy_requests_total Requests by face (proxy, own, nginx, forward, envoy, grpc, oauth2), decision and route.
 		# TYPE authproxy_requests_total counter
 		authproxy_requests_total{decision="allow",face="proxy",route="default"} 3
 		authproxy_requests_total{decision="deny",face="proxy",route=""} 2
