@@ -26,6 +26,7 @@ var (
 // into their normal form.
 func (l *loader) check() {
 	l.checkListeners()
+	l.checkTrustedProxies()
 	l.checkPublicURL()
 	l.checkUpstreams()
 	l.checkCookieDomain()
@@ -59,6 +60,15 @@ func (l *loader) checkListeners() {
 		l.fail("tls.key_file", "is missing beside tls.cert_file", "set both, or neither")
 	case key && !cert:
 		l.fail("tls.cert_file", "is missing beside tls.key_file", "set both, or neither")
+	}
+}
+
+func (l *loader) checkTrustedProxies() {
+	for i, network := range l.cfg.TrustedProxies {
+		if network.IsValid() && network.Bits() == 0 {
+			l.fail(fmt.Sprintf("trusted_proxies[%d]", i), quote(network.String())+" trusts everybody, so that anybody can forge a client's address and the original URL",
+				"name the networks of your own proxies only, such as 10.0.0.0/8")
+		}
 	}
 }
 

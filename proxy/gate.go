@@ -22,10 +22,8 @@ type verdict struct {
 // judge authenticates r and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
 func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
-	if p.Rules.NamesHost() && !p.Hosts.Contains(r.Host) {
-		// Whoever makes up a host would slip past the rules for the real ones.
-		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
-			Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+	if err := p.checkHost(r); err != nil {
+		return verdict{}, err
 	}
 	if isWebSocket(r.Header) && !p.mayOpenWebSocket(r.Header["Origin"]) {
 		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "cross_site",
@@ -45,9 +43,7 @@ func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
 	if who != nil && who.Admitted {
 		principal = &who.Principal
 	}
-	request := policy.Request{
-		Method: r.Method, Host: r.Host, Path: path, Preflight: page.Preflight(r.Method, r.Header), ClientIP: p.Trusted.ClientIP(r),
-	}
+	request := p.policyRequest(r, path)
 	v.decision = p.Rules.Decide(&request, principal)
 	if v.decision.Outcome == policy.Allow {
 		if principal == nil {
@@ -56,6 +52,23 @@ func (p *Proxy) judge(r *http.Request, t target) (verdict, error) {
 		return v, nil
 	}
 	return v, p.refuse(r, t, v, idErr)
+}
+
+// checkHost refuses a host that is nobody's where rules name hosts: whoever
+// makes one up would slip past the rules for the real ones.
+func (p *Proxy) checkHost(r *http.Request) error {
+	if !p.Rules.NamesHost() || p.Hosts.Contains(r.Host) {
+		return nil
+	}
+	return &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
+		Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+}
+
+// policyRequest is r as rules see it.
+func (p *Proxy) policyRequest(r *http.Request, path policy.Path) policy.Request {
+	return policy.Request{
+		Method: r.Method, Host: r.Host, Path: path, Preflight: page.Preflight(r.Method, r.Header), ClientIP: p.Trusted.ClientIP(r), Now: p.Now(),
+	}
 }
 
 // parsePath judges the path where a rule or a route depends on it.
@@ -79,7 +92,7 @@ func (p *Proxy) parsePath(t target) (policy.Path, error) {
 // is a machine's and is never sent to a page.
 func (p *Proxy) refuse(r *http.Request, t target, v verdict, idErr error) error {
 	switch {
-	case v.decision.Outcome == policy.Deny:
+	case v.decision.Outcome == policy.Deny, v.decision.Outcome == policy.StepUp:
 		return p.forbidden(r, t, v)
 	case v.who != nil: // signed in, but no longer among those whom sign_in names
 		return p.notAdmitted(r, t, v.who)

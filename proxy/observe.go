@@ -162,6 +162,9 @@ func (p *Proxy) observe(r *http.Request, rec *recorder, x *exchange, face string
 	l.text("client_ip", p.Trusted.ClientIP(r).String())
 	l.text("route", route)
 	l.text("rule", x.verdict.decision.Rule)
+	if x.verdict.decision.Outcome != policy.Allow {
+		l.text("reason", x.verdict.decision.Reason)
+	}
 	if who := x.verdict.who; who != nil {
 		l.text("user", who.User.ID)
 	}
