@@ -85,6 +85,10 @@ func (s *Set) NamesPath() bool { return s.namesPath }
 // is nobody's would slip past that rule: the caller must know its hosts.
 func (s *Set) NamesHost() bool { return s.namesHost }
 
+// NamesMethod reports whether a rule names a method. Then an application must not
+// take another one than the request's own from a header.
+func (s *Set) NamesMethod() bool { return s.namesMethod }
+
 // NamesClient reports whether a rule names clients. Then a request whose client
 // is not known is denied.
 func (s *Set) NamesClient() bool { return s.namesClient }

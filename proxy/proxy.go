@@ -118,7 +118,7 @@ func New(c Config) (*Proxy, error) {
 		strip = append(strip, "Authorization")
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
-	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
