@@ -2,12 +2,13 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // An index finds the first rule that selects a request without looking at each.
 // Rules are sorted by the host they name, and under it into a tree by the
-// literal segments that their path begins with. What it offers may be too much,
+// segments of their path, up to the first "**". What it offers may be too much,
 // never too little: each rule still judges for itself.
 type index struct {
 	anyHost *branch                // rules that name no host
@@ -18,14 +19,15 @@ type index struct {
 
 // A branch is a place in a tree of paths.
 type branch struct {
-	rules []int // positions of the rules whose literal segments end here, ascending
+	rules []int // positions of the rules whose segments end here, ascending
 	below map[string]*branch
+	star  *branch // for segments with "*", whatever else is in them
 }
 
 func newIndex(rules []rule) index {
 	ix := index{anyHost: &branch{}, byName: map[string]*branch{}, below: map[string]*branch{}, byAddr: map[netip.Addr]*branch{}}
 	for i := range rules {
-		b := ix.forHost(&rules[i]).at(rules[i].path.literals())
+		b := ix.forHost(&rules[i]).at(rules[i].path.fixed())
 		b.rules = append(b.rules, i)
 	}
 	return ix
@@ -56,6 +58,13 @@ func branchOf[K comparable](branches map[K]*branch, key K) *branch {
 // at returns the branch for segments, made where there is none.
 func (b *branch) at(segments []string) *branch {
 	for _, seg := range segments {
+		if strings.Contains(seg, "*") {
+			if b.star == nil {
+				b.star = &branch{}
+			}
+			b = b.star
+			continue
+		}
 		if b.below == nil {
 			b.below = map[string]*branch{}
 		}
@@ -64,19 +73,17 @@ func (b *branch) at(segments []string) *branch {
 	return b
 }
 
-// literals returns the whole segments that every path of g begins with. Without
-// a star they are all there are.
-func (g *Glob) literals() []string {
+// fixed returns the segments that have their place in every path of g: those
+// before the first "**".
+func (g *Glob) fixed() []string {
 	if g.prefix == "" {
 		return nil // a rule without a path, or "/**"
 	}
 	if g.segments == nil {
 		return strings.Split(g.prefix[1:], "/")
 	}
-	for i, seg := range g.segments {
-		if strings.Contains(seg, "*") {
-			return g.segments[:i]
-		}
+	if i := slices.Index(g.segments, "**"); i >= 0 {
+		return g.segments[:i]
 	}
 	return g.segments
 }
@@ -141,12 +148,12 @@ func (ix *index) collect(t *target, q *queues) {
 func (b *branch) collect(path string, q *queues) {
 	for b != nil {
 		q.push(b.rules)
-		if b.below == nil || path == "" {
+		if path == "" {
 			return
 		}
-		var seg string
-		seg, path = cutSegment(path)
-		b = b.below[seg]
+		seg, rest := cutSegment(path)
+		b.star.collect(rest, q)
+		b, path = b.below[seg], rest
 	}
 }
 
