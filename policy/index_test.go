@@ -73,12 +73,13 @@ func TestAPathOnMoreBranchesThanAreKeptIsDecidedAllTheSame(t *testing.T) {
 // BenchmarkShapes has a thousand rules that have something in common.
 func BenchmarkShapes(b *testing.B) {
 	shapes := map[string]struct{ host, path, asked string }{
-		"a host each":                     {"app%d.example.com", "", "GET app999.example.com/x"},
-		"a first segment each":            {"", "/app%d/**", "GET a.test/app999/x"},
-		"a third segment each":            {"a.test", "/api/v1/app%d/*", "GET a.test/api/v1/app999/x"},
-		"a wildcard before what differs":  {"", "/*/app%d/**", "GET a.test/x/app999/y"},
-		"wildcards of one host":           {"*.example.com", "/x/*/app%d", "GET a.example.com/x/y/app999"},
-		"nothing selects": {"", "/app%d/**", "GET a.test/other"},
+		"a host each":                       {"app%d.example.com", "", "GET app999.example.com/x"},
+		"a first segment each":              {"", "/app%d/**", "GET a.test/app999/x"},
+		"a third segment each":              {"a.test", "/api/v1/app%d/*", "GET a.test/api/v1/app999/x"},
+		"a wildcard before what differs":    {"", "/*/app%d/**", "GET a.test/x/app999/y"},
+		"wildcards of one host":             {"*.example.com", "/x/*/app%d", "GET a.example.com/x/y/app999"},
+		"a double star before what differs": {"", "/**/app%d", "GET a.test/x/app999"},
+		"nothing selects":                   {"", "/app%d/**", "GET a.test/other"},
 	}
 	for name, shape := range shapes {
 		b.Run(name, func(b *testing.B) {
