@@ -109,7 +109,7 @@ func TestCompileSaysWhatIsWrongWithACondition(t *testing.T) {
 	tests := []struct{ name, expression, want string }{
 		{"a slip in a field", `user.emial == "x"`, "rules[0].require.when: 1:1: user has no emial; did you mean user.email?\n  user.emial == \"x\"\n  ^"},
 		{"a slip in the second line", "true &&\n  user.nam == 'x'", "2:3: user has no nam; did you mean user.name?\n    user.nam == 'x'\n    ^"},
-		{"a slip in a root", `usr.email == "x"`, "1:4: usr.email is unknown; did you mean user.email?"},
+		{"a slip in a root", `usr.email == "x"`, "1:1: usr.email is unknown; did you mean user.email?"},
 		{"a slip in a function", `user.email.endswith("x")`, "1:20: endswith is unknown; did you mean endsWith?"},
 		{"a claim without claims", `user.department == "it"`, "user has no department; it has claims, email, email_verified, groups, id, name, provider, roles; a claim is user.claims.department"},
 		{"the query", `request.query == "a"`, "request has no query; it has client_ip, host, method, path, time"},

@@ -143,10 +143,13 @@ func (v *vocabulary) describe(text string, issues *cel.Issues) string {
 	var problems []string
 	for _, e := range issues.Errors() {
 		message := strings.TrimPrefix(e.Message, "Syntax error: ")
+		at := e.Location
 		if m := undeclared.FindStringSubmatch(message); m != nil {
 			message = v.unknown(m[1])
+			// The place is that of the last dot.
+			at = common.NewLocation(at.Line(), max(0, at.Column()-max(0, strings.LastIndexByte(m[1], '.'))))
 		}
-		problems = append(problems, pointed(text, e.Location, v.plain(message)))
+		problems = append(problems, pointed(text, at, v.plain(message)))
 	}
 	return strings.Join(problems, "\n")
 }

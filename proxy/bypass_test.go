@@ -216,3 +216,14 @@ func overHTTP2(t *testing.T, address string, fields []hpack.HeaderField) string 
 		}
 	}
 }
+
+func TestAPublicPageIsToldWhoIsSignedIn(t *testing.T) {
+	w := newWorld(t, setup{rules: publicAndAdmin()})
+	got := w.pass(ask{target: "/public/a", header: http.Header{"Cookie": {w.signIn(alice())}}})
+	if got.Header.Get("X-User-Id") != alice().ID || got.Header.Get("X-User-Roles") != "admin" {
+		t.Errorf("the upstream got %v, want alice and her role", got.Header)
+	}
+	if told := read(w.pass(ask{target: "/public/a"}).Header, saysWho); len(told) > 0 {
+		t.Errorf("for nobody the upstream is told %v, want nothing", told)
+	}
+}
