@@ -26,6 +26,7 @@ var (
 // into their normal form.
 func (l *loader) check() {
 	l.checkListeners()
+	l.checkTrustedProxies()
 	l.checkPublicURL()
 	l.checkUpstreams()
 	l.checkCookieDomain()
@@ -94,6 +95,15 @@ func (l *loader) checkExtAuthz() {
 	}
 	if e.ClientCAFile == "" && len(c.TrustedProxies) == 0 && l.ok("trusted_proxies") {
 		l.fail("ext_authz.listen", "would answer nobody, because nobody is named who may ask", "set trusted_proxies to the addresses of Envoy, or ext_authz.client_ca_file")
+	}
+}
+
+func (l *loader) checkTrustedProxies() {
+	for i, network := range l.cfg.TrustedProxies {
+		if network.IsValid() && network.Bits() == 0 {
+			l.fail(fmt.Sprintf("trusted_proxies[%d]", i), quote(network.String())+" trusts everybody, so that anybody can forge a client's address and the original URL",
+				"name the networks of your own proxies only, such as 10.0.0.0/8")
+		}
 	}
 }
 

@@ -15,6 +15,8 @@
 //	example    a value to copy, written as in YAML
 //	enum       the values that are allowed
 //	secret     the value is never shown
+//	like       of a list whose entries are groups like the one it is in: where the
+//	           schema describes that
 //	nonempty   an empty list is refused, because it reads like "nobody" and
 //	           means "anybody"
 //	required   an entry of a list must have it in the file
@@ -180,24 +182,32 @@ type SignIn struct {
 // Deny and Require is set. Host and Path are patterns, passed through as they
 // were written.
 type Rule struct {
-	Name      string   `yaml:"name" example:"admin area" doc:"A name for logs and for the page that refuses."`
-	Host      string   `yaml:"host" example:"app.example.com" doc:"The hosts this rule is for. Empty means any."`
-	Path      string   `yaml:"path" example:"/admin/**" doc:"The paths this rule is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
-	Methods   []string `yaml:"methods" nonempty:"true" example:"[GET, POST]" doc:"The methods this rule is for. Absent means any. GET includes HEAD."`
-	Allow     string   `yaml:"allow" enum:"anyone" example:"anyone" doc:"Let the request through without signing in."`
-	Deny      bool     `yaml:"deny" example:"true" doc:"Refuse the request, whoever asks."`
-	Require   *Require `yaml:"require" example:"{roles: [admin]}" doc:"What a user needs. Everything that is given must hold; within a list one is enough."`
-	Preflight string   `yaml:"preflight" enum:"pass" example:"pass" doc:"Let CORS preflights of these requests through. Not together with deny."`
+	Name      string         `yaml:"name" example:"admin area" doc:"A name for logs and for the page that refuses."`
+	Host      string         `yaml:"host" example:"app.example.com" doc:"The hosts this rule is for. Empty means any."`
+	Path      string         `yaml:"path" example:"/admin/**" doc:"The paths this rule is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
+	Methods   []string       `yaml:"methods" nonempty:"true" example:"[GET, POST]" doc:"The methods this rule is for. Absent means any. GET includes HEAD."`
+	Clients   []netip.Prefix `yaml:"clients" nonempty:"true" example:"[10.0.0.0/8]" doc:"The networks of the clients this rule is for. Absent means any. Behind a proxy, trusted_proxies must name it."`
+	Allow     string         `yaml:"allow" enum:"anyone" example:"anyone" doc:"Let the request through without signing in."`
+	Deny      bool           `yaml:"deny" example:"true" doc:"Refuse the request, whoever asks."`
+	Require   *Require       `yaml:"require" example:"{roles: [admin]}" doc:"What a user needs. Everything that is given must hold; within a list one is enough."`
+	Preflight string         `yaml:"preflight" enum:"pass" example:"pass" doc:"Let CORS preflights of these requests through. Not together with deny."`
 }
 
 // Require is what a rule asks of a user. Every field that is set must hold;
 // within a list, one value is enough. At least one field is set.
 type Require struct {
-	SignedIn bool     `yaml:"signed_in" example:"true" doc:"A session."`
-	Emails   []string `yaml:"emails" nonempty:"true" example:"[alice@example.com]" doc:"One of these verified addresses."`
-	Domains  []string `yaml:"domains" nonempty:"true" example:"[example.com]" doc:"A verified address of one of these domains."`
-	Groups   []string `yaml:"groups" nonempty:"true" example:"[staff]" doc:"One of these groups."`
-	Roles    []string `yaml:"roles" nonempty:"true" example:"[admin]" doc:"One of these roles; see identity.roles."`
+	SignedIn bool                `yaml:"signed_in" example:"true" doc:"A session."`
+	Emails   []string            `yaml:"emails" nonempty:"true" example:"[alice@example.com]" doc:"One of these verified addresses."`
+	Domains  []string            `yaml:"domains" nonempty:"true" example:"[example.com]" doc:"A verified address of one of these domains."`
+	Groups   []string            `yaml:"groups" nonempty:"true" example:"[staff]" doc:"One of these groups."`
+	Roles    []string            `yaml:"roles" nonempty:"true" example:"[admin]" doc:"One of these roles; see identity.roles."`
+	Claims   map[string][]string `yaml:"claims" nonempty:"true" example:"{department: [sales, it]}" doc:"For each claim one of its values. The name may be a path, such as org.department; where it meets a list, one entry is enough."`
+	ACR      []string            `yaml:"acr" nonempty:"true" example:"[urn:example:gold]" doc:"A sign-in of one of these classes, as the provider names them. Who lacks nothing else is asked to sign in again."`
+	AMR      []string            `yaml:"amr" nonempty:"true" example:"[mfa]" doc:"A sign-in by one of these means, such as mfa or hwk. Who lacks nothing else is asked to sign in again."`
+	Fresh    time.Duration       `yaml:"fresh" example:"5m" doc:"A sign-in less than this ago. Who lacks nothing else is asked to sign in again."`
+	When     string              `yaml:"when" example:"'request.method == \"GET\"'" doc:"A CEL expression about user, request and session that must be true. One that cannot be evaluated refuses."`
+	All      []Require           `yaml:"all" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {fresh: 5m}]" doc:"All of these, each written like require itself."`
+	Any      []Require           `yaml:"any" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {groups: [staff]}]" doc:"At least one of these, each written like require itself."`
 }
 
 // Paths loosens the refusal of ambiguous paths.

@@ -177,9 +177,14 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		Providers:      fullProviders(),
 		SignIn:         SignIn{[]string{"bob@example.org"}, []string{"example.com"}, []string{"staff"}},
 		Rules: []Rule{
-			{Name: "public", Host: "app.example.com", Path: "/public/**", Methods: []string{"GET"}, Allow: "anyone"},
+			{Name: "public", Host: "app.example.com", Path: "/public/**", Methods: []string{"GET"}, Clients: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, Allow: "anyone"},
 			{Path: "/internal/**", Deny: true},
-			{Path: "/admin/**", Require: &Require{true, []string{"alice@example.com"}, []string{"example.com"}, []string{"staff"}, []string{"admin"}}},
+			{Path: "/admin/**", Require: &Require{
+				true, []string{"alice@example.com"}, []string{"example.com"}, []string{"staff"}, []string{"admin"},
+				map[string][]string{"org.department": {"sales", "it"}}, []string{"gold"}, []string{"mfa"}, 5 * time.Minute,
+				`user.email.endsWith("@example.com") && request.method == "GET"`, []Require{{Groups: []string{"sre"}}},
+				[]Require{{Roles: []string{"owner"}}, {All: []Require{{Groups: []string{"a"}}, {Groups: []string{"b"}}}}},
+			}},
 			{Require: &Require{SignedIn: true}, Preflight: "pass"},
 		},
 		Paths:   Paths{[]string{"encoded_slash", "semicolon"}},

@@ -159,7 +159,12 @@ func (p *Proxy) observe(rec *recorder, x *exchange, begun time.Time) {
 	}
 	l.text("route", route)
 	l.text("rule", x.verdict.decision.Rule)
-	l.text("reason", x.reason)
+	switch {
+	case x.reason != "":
+		l.text("reason", x.reason)
+	case x.verdict.decision.Outcome != policy.Allow:
+		l.text("reason", x.verdict.decision.Reason)
+	}
 	if who := x.verdict.who; who != nil {
 		l.text("user", who.User.ID)
 	}

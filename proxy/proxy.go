@@ -142,8 +142,8 @@ func New(c Config) (*Proxy, error) {
 		strip = append(strip, accessTokenHeader)
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
-	p.paths = newStripper(pathNames())
-	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
+	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {

@@ -235,11 +235,29 @@ func isOurs(hosts policy.Hosts, host string) bool {
 func compileRules(rules []config.Rule) []policy.Rule {
 	var out []policy.Rule
 	for _, r := range rules {
-		rule := policy.Rule{Name: r.Name, Host: r.Host, Path: r.Path, Methods: r.Methods, Allow: r.Allow, Deny: r.Deny, Preflight: r.Preflight}
-		if q := r.Require; q != nil {
-			rule.Require = &policy.Require{SignedIn: q.SignedIn, Emails: q.Emails, Domains: q.Domains, Groups: q.Groups, Roles: q.Roles}
+		rule := policy.Rule{
+			Name: r.Name, Host: r.Host, Path: r.Path, Methods: r.Methods, Clients: r.Clients, Allow: r.Allow, Deny: r.Deny, Preflight: r.Preflight,
+		}
+		if r.Require != nil {
+			rule.Require = &compileRequires([]config.Require{*r.Require})[0]
 		}
 		out = append(out, rule)
+	}
+	return out
+}
+
+// compileRequires keeps the difference between no list and an empty one, which
+// the rules refuse.
+func compileRequires(requires []config.Require) []policy.Require {
+	if requires == nil {
+		return nil
+	}
+	out := make([]policy.Require, len(requires))
+	for i, q := range requires {
+		out[i] = policy.Require{
+			SignedIn: q.SignedIn, Emails: q.Emails, Domains: q.Domains, Groups: q.Groups, Roles: q.Roles, Claims: q.Claims,
+			ACR: q.ACR, AMR: q.AMR, Fresh: q.Fresh, When: q.When, All: compileRequires(q.All), Any: compileRequires(q.Any),
+		}
 	}
 	return out
 }
