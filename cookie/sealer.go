@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/gorilla/securecookie"
@@ -127,6 +128,9 @@ func newSerializer() (*serializer, error) {
 		MaxNestedLevels:  8,
 		MaxArrayElements: maxPlain,
 		MaxMapPairs:      maxPlain,
+		// In an any: what encoding/json makes too, and signed numbers.
+		DefaultMapType: reflect.TypeFor[map[string]any](),
+		IntDec:         cbor.IntDecConvertSignedOrFail,
 	}.DecMode()
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func (r *Resolver) fill(w *Who) int {
 	size := 0
 	for i, h := range r.headers {
 		w.headers[i].Name = h.name
-		if v := h.source(w); v != "" {
+		if v := h.template.For(w); v != "" {
 			w.headers[i].Value = []string{v}
 			size += len(v)
 		}

@@ -51,7 +51,9 @@ type Config struct {
 	// Admit names who may have a session; empty admits whomever the providers
 	// let in. It is judged again on each request.
 	Admit policy.Members
-	// Headers maps header names to sources such as "user.id".
+	// Claims says what is kept of what a provider says.
+	Claims ClaimMap
+	// Headers maps header names to templates, see [ParseTemplate].
 	Headers map[string]string
 	// Authorization is one of the constants above.
 	Authorization string
@@ -75,8 +77,8 @@ type Resolver struct {
 
 // A header is one identity header and where its value comes from.
 type header struct {
-	name   string // canonical
-	source func(*Who) string
+	name     string // canonical
+	template *Template
 }
 
 // bearerCacheSize is how many verified tokens are remembered.
@@ -94,11 +96,11 @@ func New(c Config) (*Resolver, error) {
 	}
 	r := &Resolver{Config: c}
 	for name, source := range c.Headers {
-		read, ok := sources()[source]
-		if !ok {
-			return nil, fmt.Errorf("identity: header %s: unknown source %q", name, source)
+		template, err := ParseTemplate(source)
+		if err != nil {
+			return nil, fmt.Errorf("header %s: %w", name, err)
 		}
-		r.headers = append(r.headers, header{http.CanonicalHeaderKey(name), read})
+		r.headers = append(r.headers, header{http.CanonicalHeaderKey(name), template})
 	}
 	slices.SortFunc(r.headers, func(a, b header) int { return strings.Compare(a.name, b.name) })
 	var err error
@@ -125,9 +127,11 @@ type Who struct {
 	Principal policy.Principal
 	// Expires is when this way of being identified ends at the latest.
 	Expires time.Time
-	// AuthTime is when the person was authenticated, AMR how.
+	// AuthTime is when the person was authenticated, zero if the provider did not
+	// say; AMR by which means, ACR in which class of ways.
 	AuthTime time.Time
 	AMR      []string
+	ACR      string
 
 	headers    []Header
 	headersErr error
@@ -189,7 +193,7 @@ func bearer(h http.Header) (string, bool) {
 }
 
 func (r *Resolver) fromSession(s *session.Session) *Who {
-	w := &Who{User: s.User, SessionID: s.ID, Session: s, Expires: s.End(), AuthTime: s.AuthTime, AMR: s.AMR}
+	w := &Who{User: s.User, SessionID: s.ID, Session: s, Expires: s.End(), AuthTime: s.AuthTime, AMR: s.AMR, ACR: s.ACR}
 	r.complete(w)
 	return w
 }
@@ -226,8 +230,12 @@ func (r *Resolver) fromClaims(c *token.Claims, raw string) *Who {
 		User: session.User{
 			ID: c.Subject, Provider: c.Provider, Issuer: c.UserIssuer, Subject: c.UserSubject,
 			Email: c.Email, EmailVerified: c.EmailVerified, Name: c.Name, Groups: c.Groups,
+			Role: c.UserRole, Claims: plainAll(c.Mapped),
 		},
-		SessionID: c.SessionID, Expires: time.Unix(c.Expiry, 0), AMR: c.AMR, AuthTime: time.Unix(c.AuthTime, 0),
+		SessionID: c.SessionID, Expires: time.Unix(c.Expiry, 0), AMR: c.AMR, ACR: c.ACR,
+	}
+	if c.AuthTime != 0 {
+		w.AuthTime = time.Unix(c.AuthTime, 0)
 	}
 	// Handed on as it came: a new one could not live longer.
 	w.minted = minted{raw: raw, expires: w.Expires, mintNext: w.Expires, bearer: []string{"Bearer " + raw}}
@@ -238,11 +246,14 @@ func (r *Resolver) fromClaims(c *token.Claims, raw string) *Who {
 // complete fills in what follows from the person and the configuration.
 func (r *Resolver) complete(w *Who) {
 	email := w.User.VerifiedEmail()
-	w.Roles = r.Roles.Roles(email, w.User.Groups)
+	w.Roles = r.Roles.Roles(email, w.User.Groups, w.User.Claims)
+	if role := w.User.Role; role != "" && role != defaultRole && !slices.Contains(w.Roles, role) {
+		w.Roles = append([]string{role}, w.Roles...)
+	}
 	w.Admitted = r.Admits(&w.User)
 	w.Principal = policy.Principal{
 		ID: w.User.ID, Name: w.User.Name, Email: email, Groups: w.User.Groups, Roles: w.Roles, Provider: w.User.Provider,
-		AuthTime: w.AuthTime, AMR: w.AMR,
+		Claims: w.User.Claims, AuthTime: w.AuthTime, ACR: w.ACR, AMR: w.AMR,
 	}
 	w.groups = w.User.Groups
 	r.setHeaders(w)
@@ -254,10 +265,13 @@ func (r *Resolver) Admits(u *session.User) bool {
 	return r.Admit.Empty() || r.Admit.Match(u.VerifiedEmail(), u.Groups)
 }
 
+// defaultRole is the role of somebody who has none.
+const defaultRole = "user"
+
 // Role returns the person's first application role, or "user".
 func (w *Who) Role() string {
 	if len(w.Roles) == 0 {
-		return "user"
+		return defaultRole
 	}
 	return w.Roles[0]
 }
@@ -278,10 +292,11 @@ func (r *Resolver) mint(w *Who) (minted, error) {
 		return w.minted, nil
 	}
 	claims := token.Claims{
-		Subject: w.User.ID, SessionID: w.SessionID, AMR: w.AMR, Provider: w.User.Provider,
+		Subject: w.User.ID, SessionID: w.SessionID, AMR: w.AMR, ACR: w.ACR, Provider: w.User.Provider,
 		UserIssuer: w.User.Issuer, UserSubject: w.User.Subject,
 		Email: w.User.VerifiedEmail(), EmailVerified: w.User.VerifiedEmail() != "",
 		Name: w.User.Name, Roles: w.Roles, Groups: w.groups, Version: r.Sessions.Version,
+		UserRole: w.User.Role, Mapped: w.User.Claims,
 	}
 	if !w.AuthTime.IsZero() {
 		claims.AuthTime = w.AuthTime.Unix()
@@ -306,25 +321,40 @@ func (r *Resolver) mint(w *Who) (minted, error) {
 // token is missing or over. With [AuthorizationPass] the caller must leave the
 // client's header alone instead.
 func (r *Resolver) Authorization(w *Who) ([]string, error) {
-	switch r.Config.Authorization {
-	case AuthorizationJWT:
+	if r.Config.Authorization == AuthorizationJWT {
 		m, err := r.mint(w)
 		return m.bearer, err
+	}
+	raw, err := r.Credential(w, r.Config.Authorization)
+	if raw == "" || err != nil {
+		return nil, err
+	}
+	return []string{"Bearer " + raw}, nil
+}
+
+// Credential returns the token for an upstream that kind names:
+// [AuthorizationJWT], [AuthorizationAccessToken] or [AuthorizationIDToken]. It is
+// "" for any other kind, and where the provider's token is missing or over.
+func (r *Resolver) Credential(w *Who, kind string) (string, error) {
+	switch kind {
+	case AuthorizationJWT:
+		m, err := r.mint(w)
+		return m.raw, err
 	case AuthorizationAccessToken:
 		return r.providerToken(w, func(t *session.Tokens) (string, time.Time) { return t.Access, t.AccessExpiry }), nil
 	case AuthorizationIDToken:
 		return r.providerToken(w, func(t *session.Tokens) (string, time.Time) { return t.ID, t.IDExpiry }), nil
 	}
-	return nil, nil
+	return "", nil
 }
 
-func (r *Resolver) providerToken(w *Who, read func(*session.Tokens) (string, time.Time)) []string {
+func (r *Resolver) providerToken(w *Who, read func(*session.Tokens) (string, time.Time)) string {
 	if w.Session == nil {
-		return nil
+		return ""
 	}
 	raw, expires := read(&w.Session.Tokens)
 	if raw == "" || !expires.IsZero() && !r.Now().Before(expires) {
-		return nil
+		return ""
 	}
-	return []string{"Bearer " + raw}
+	return raw
 }

@@ -6,11 +6,11 @@ import (
 	"authproxy/session"
 )
 
-// Suppose returns who u would be, signed in at authTime by the means amr: with
-// the roles and the admission that the configuration gives them. There is no
+// Suppose returns who u would be, signed in at authTime by the means amr, in the
+// class acr: with the roles and the admission that the configuration gives them. There is no
 // session; what it returns is for explanations, not for requests.
-func (r *Resolver) Suppose(u session.User, authTime time.Time, amr []string) *Who {
-	w := &Who{User: u, AuthTime: authTime, AMR: amr}
+func (r *Resolver) Suppose(u session.User, authTime time.Time, amr []string, acr string) *Who {
+	w := &Who{User: u, AuthTime: authTime, AMR: amr, ACR: acr}
 	r.complete(w)
 	return w
 }

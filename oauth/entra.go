@@ -105,7 +105,7 @@ func (a *entra) identify(ctx context.Context, e *endpoint, g *grant, want expect
 			return nil, err
 		}
 	}
-	return id, nil
+	return id, a.p.addAccount(ctx, a.graph+"/me", g.access, id)
 }
 
 // leftOut reports whether the groups were too many for the token. Where another

@@ -3,6 +3,7 @@ package oauth
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -79,28 +80,13 @@ func (h *gitHub) issues(iss string) bool {
 func (h *gitHub) identify(ctx context.Context, _ *endpoint, g *grant, want expected) (*Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, gitHubTimeout)
 	defer cancel()
-	var user struct {
-		ID      int64  `json:"id"`
-		Login   string `json:"login"`
-		Name    string `json:"name"`
-		Picture string `json:"avatar_url"`
-	}
-	if _, err := h.get(ctx, h.api+"/user", g.access, &user); err != nil {
+	id, err := h.account(ctx, g.access)
+	if err != nil {
 		return nil, err
-	}
-	if user.ID <= 0 {
-		return nil, fmt.Errorf("%w: the account has no id", ErrClaims)
-	}
-	// The login name can be changed, and then taken by somebody else; the number
-	// stays.
-	id := &Identity{
-		Issuer: h.p.config.Issuer, Subject: strconv.FormatInt(user.ID, 10),
-		Name: cmp.Or(user.Name, user.Login), Picture: user.Picture,
 	}
 	if err := want.same(id.Issuer, id.Subject); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
-	var err error
 	if id.Email, err = h.email(ctx, g.access); err != nil {
 		return nil, err
 	}
@@ -110,6 +96,33 @@ func (h *gitHub) identify(ctx context.Context, _ *endpoint, g *grant, want expec
 		return nil, err
 	}
 	return id, h.checkMember(id.Groups, hidden)
+}
+
+// account returns whose account the token is for.
+func (h *gitHub) account(ctx context.Context, token string) (*Identity, error) {
+	var raw json.RawMessage
+	if _, err := h.get(ctx, h.api+"/user", token, &raw); err != nil {
+		return nil, err
+	}
+	var user struct {
+		ID      int64  `json:"id"`
+		Login   string `json:"login"`
+		Name    string `json:"name"`
+		Picture string `json:"avatar_url"`
+	}
+	if err := json.Unmarshal(raw, &user); err != nil || user.ID <= 0 {
+		return nil, fmt.Errorf("%w: the account has no id", ErrClaims)
+	}
+	all, err := parseDocument(raw)
+	if err != nil {
+		return nil, err
+	}
+	// The login name can be changed, and then taken by somebody else; the number
+	// stays.
+	return &Identity{
+		Issuer: h.p.config.Issuer, Subject: strconv.FormatInt(user.ID, 10),
+		Name: cmp.Or(user.Name, user.Login), Picture: user.Picture, Claims: Claims{Account: all},
+	}, nil
 }
 
 // email returns the primary address if it is verified, else "".

@@ -42,6 +42,7 @@ func (g *google) ask(q url.Values, login Login, ask Prompts) {
 	if ask.Prompt == "login" { // not among Google's
 		ask.Prompt = "select_account"
 	}
+	ask.ACRValues, ask.MaxAge = "", 0 // nor these
 	g.openID.ask(q, login, ask)
 	switch domains := g.p.config.HostedDomains; len(domains) {
 	case 0:

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -26,13 +27,31 @@ type Identity struct {
 	// AuthTime is when the person was authenticated; zero if not told.
 	AuthTime time.Time
 	AMR      []string
-	Tokens   Tokens
+	// ACR is the authentication class that the ID token names, "" if it names
+	// none.
+	ACR string
+	// Claims are the documents that this was read from.
+	Claims Claims
+	Tokens Tokens
 	// Stale is set when [Provider.Refresh] got new tokens but could not read the
 	// person again: all but Tokens is then what was known before, and the person
 	// may have lost it. How long that is good enough is the caller's to bound. It
 	// is not set where a refresh has nobody to ask, as without an ID token and a
 	// userinfo endpoint.
 	Stale bool
+}
+
+// Claims are what the provider said about the person, whole. A document that was
+// not read is nil; its numbers are [json.Number].
+type Claims struct {
+	// IDToken is the verified ID token, Userinfo the answer of the userinfo
+	// endpoint. Userinfo is read if it is needed, or if [Config.ReadUserinfo] is
+	// set.
+	IDToken, Userinfo map[string]any
+	// Account is what the provider's own API says of the account: GitHub's and
+	// GitLab's user, Microsoft Graph's me. Besides GitHub's it is read only if
+	// [Config.ReadAccount] is set.
+	Account map[string]any
 }
 
 // Tokens are what the provider issued. Expiries are zero where it did not say.
@@ -62,6 +81,7 @@ type claims struct {
 	Nonce    string `json:"nonce"`
 	AuthTime int64  `json:"auth_time"`
 	AMR      texts  `json:"amr"`
+	ACR      string `json:"acr"`
 	SID      string `json:"sid"`
 	Email    string `json:"email"`
 	Verified truth  `json:"email_verified"`
@@ -158,8 +178,11 @@ func (p *Provider) verify(ctx context.Context, e *endpoint, g *grant, want expec
 		return nil, nil, err
 	}
 	id := &Identity{
-		Issuer: p.issuerOf(&c), Subject: c.Subject, SID: c.SID, AMR: c.AMR, Groups: groups,
+		Issuer: p.issuerOf(&c), Subject: c.Subject, SID: c.SID, AMR: c.AMR, ACR: c.ACR, Groups: groups,
 		Tokens: Tokens{ID: g.id, IDExpiry: token.Expiry},
+	}
+	if id.Claims.IDToken, err = document(token.Claims); err != nil {
+		return nil, nil, err
 	}
 	id.describe(&c)
 	if c.AuthTime > 0 {
@@ -203,7 +226,7 @@ func (p *Provider) issuerOf(c *claims) string {
 // addUserinfo asks the userinfo endpoint for what the ID token left out. With
 // the code flow many providers put e-mail and groups there only.
 func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, g *grant, id *Identity, groups bool) error {
-	if e.metadata.UserinfoURL == "" || id.Email != "" && !groups {
+	if e.metadata.UserinfoURL == "" || id.Email != "" && !groups && !p.config.ReadUserinfo {
 		return nil
 	}
 	info, err := e.oidc.UserInfo(ctx, g.bearer())
@@ -219,6 +242,9 @@ func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, g *grant, id *I
 	if c.Subject != id.Subject {
 		return fmt.Errorf("%w: userinfo is about another subject", ErrIDToken)
 	}
+	if id.Claims.Userinfo, err = document(info.Claims); err != nil {
+		return err
+	}
 	if id.Email == "" {
 		id.describe(&c)
 	}
@@ -226,6 +252,27 @@ func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, g *grant, id *I
 		id.Groups, err = p.groups(info.Claims)
 	}
 	return err
+}
+
+// document returns the JSON object that read decodes, whole.
+func document(read func(any) error) (map[string]any, error) {
+	var raw json.RawMessage
+	if err := read(&raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrClaims, err)
+	}
+	return parseDocument(raw)
+}
+
+// parseDocument decodes a JSON object. Numbers stay as they are written: a
+// float64 would make two ids of 17 digits one.
+func parseDocument(raw []byte) (map[string]any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var all map[string]any
+	if err := decoder.Decode(&all); err != nil {
+		return nil, fmt.Errorf("%w: what the provider says is not a JSON object", ErrClaims)
+	}
+	return all, nil
 }
 
 // describe takes over what c says about the person and id does not know yet. An
@@ -305,7 +352,7 @@ func (p *Provider) addRoles(groups []string, all map[string]json.RawMessage) ([]
 // check refuses values that would end up in a header or a page and hold control
 // characters: no honest provider sends them.
 func (id *Identity) check() error {
-	for _, v := range slices.Concat([]string{id.Subject, id.Email, id.Name, id.Picture, id.SID}, id.Groups, id.AMR) {
+	for _, v := range slices.Concat([]string{id.Subject, id.Email, id.Name, id.Picture, id.SID, id.ACR}, id.Groups, id.AMR) {
 		if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return fmt.Errorf("%w: a value holds a control character", ErrClaims)
 		}

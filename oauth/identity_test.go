@@ -29,7 +29,7 @@ func TestExchangeReturnsWhoSignedIn(t *testing.T) {
 		Name: "Alice Adams", Groups: []string{"admins", "staff"}, AuthTime: now, AMR: []string{"pwd"},
 		Tokens: oauth.Tokens{AccessExpiry: now.Add(time.Hour), IDExpiry: now.Add(time.Hour)},
 	}
-	ignore := cmpopts.IgnoreFields(oauth.Identity{}, "SID", "Tokens.Access", "Tokens.ID", "Tokens.Refresh")
+	ignore := cmpopts.IgnoreFields(oauth.Identity{}, "Claims", "SID", "Tokens.Access", "Tokens.ID", "Tokens.Refresh")
 	if diff := cmp.Diff(want, got, ignore); diff != "" {
 		t.Errorf("identity (-want +got):\n%s", diff)
 	}

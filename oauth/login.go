@@ -65,6 +65,12 @@ type Prompts struct {
 	LoginHint string
 	// Prompt is "login", "select_account", "consent" or empty.
 	Prompt string
+	// ACRValues are the classes of which the sign-in should be, the preferred one
+	// first, with spaces in between; empty means any.
+	ACRValues string
+	// MaxAge is how long ago the person may have been authenticated, in whole
+	// seconds; zero means that it does not matter.
+	MaxAge time.Duration
 }
 
 // AuthCodeURL returns where to send the browser. It fails with

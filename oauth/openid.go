@@ -3,11 +3,14 @@ package oauth
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 )
@@ -94,6 +97,12 @@ func (o *openID) ask(q url.Values, login Login, ask Prompts) {
 	if ask.Prompt != "" {
 		q.Set("prompt", ask.Prompt)
 	}
+	if ask.ACRValues != "" {
+		q.Set("acr_values", ask.ACRValues)
+	}
+	if ask.MaxAge > 0 {
+		q.Set("max_age", strconv.FormatInt(int64(ask.MaxAge/time.Second), 10))
+	}
 }
 
 func (o *openID) issues(iss string) bool { return iss == o.issuer }
@@ -106,7 +115,28 @@ func (o *openID) identify(ctx context.Context, e *endpoint, g *grant, want expec
 	if err := o.p.addUserinfo(ctx, e, g, id, id.Groups == nil); err != nil {
 		return nil, err
 	}
-	return id, nil
+	if o.p.config.Type == GitLab {
+		err = o.p.addAccount(ctx, o.issuer+"/api/v4/user", g.access, id)
+	}
+	return id, err
+}
+
+// addAccount reads what the provider's own API says of the account, if that is
+// wanted.
+func (p *Provider) addAccount(ctx context.Context, address, token string, id *Identity) error {
+	if !p.config.ReadAccount {
+		return nil
+	}
+	var raw json.RawMessage
+	_, err := p.getJSON(ctx, address, token, &raw)
+	if refused, ok := errors.AsType[*statusError](err); ok {
+		return fmt.Errorf("%w: the account in the provider's API: status %d; GitLab wants the scope read_user, Microsoft Graph User.Read", ErrClaims, refused.status)
+	}
+	if err != nil {
+		return fmt.Errorf("the account in the provider's API: %w", err)
+	}
+	id.Claims.Account, err = parseDocument(raw)
+	return err
 }
 
 // settle puts what is configured in the place of what was announced, and

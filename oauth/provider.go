@@ -105,6 +105,9 @@ type Config struct {
 	// AllowedTenants are the ids of the directories whose members may sign in
 	// where Tenant stands for several; nil means all of them.
 	AllowedTenants []string
+	// ReadUserinfo has the userinfo endpoint asked at each sign-in and refresh,
+	// ReadAccount the API of GitLab and Entra, for [Identity.Claims].
+	ReadUserinfo, ReadAccount bool
 	// Claims are where an OAuth2 provider without ID tokens says who signed in.
 	Claims ClaimPaths
 
@@ -253,6 +256,17 @@ func (p *Provider) Name() string { return p.config.Name }
 
 // Type returns the kind of provider, such as "oidc" or "github".
 func (p *Provider) Type() string { return p.config.Type }
+
+// DescribesSignIns reports whether the provider can be asked for a sign-in of a
+// class or an age, and says in its ID tokens what came of it: acr, amr and
+// auth_time (OpenID Connect Core 1.0, section 2). Google says none of them.
+func (p *Provider) DescribesSignIns() bool {
+	switch p.config.Type {
+	case GitHub, Google, OAuth2:
+		return false
+	}
+	return true
+}
 
 // Issues reports whether issuer is this provider's: the people of another one
 // are not its own, whatever its id. Of Entra's tenants only those count that may

@@ -117,7 +117,7 @@ func (p *Provider) renew(ctx context.Context, e *endpoint, refresh string) (*gra
 // are not among it: many providers leave out what is empty, and whoever was
 // thrown out of the last group, or lost the address, must not keep it.
 func (id *Identity) takeOver(was *Identity) {
-	for mine, theirs := range map[*string]string{&id.Name: was.Name, &id.Picture: was.Picture, &id.SID: was.SID} {
+	for mine, theirs := range map[*string]string{&id.Name: was.Name, &id.Picture: was.Picture, &id.SID: was.SID, &id.ACR: was.ACR} {
 		if *mine == "" {
 			*mine = theirs
 		}

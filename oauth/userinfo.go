@@ -78,7 +78,8 @@ func (u *userinfoOnly) read(raw []byte) (*Identity, error) {
 		return nil, fmt.Errorf("%w: userinfo: the answer cannot be read", ErrClaims)
 	}
 	paths := u.p.config.Claims
-	id := &Identity{Issuer: u.p.config.Issuer, Groups: []string{}}
+	all, _ := info.(map[string]any) // of a list there is no claim to map
+	id := &Identity{Issuer: u.p.config.Issuer, Groups: []string{}, Claims: Claims{Userinfo: all}}
 	var err error
 	if id.Subject, err = subject(at(info, cmp.Or(paths.ID, "id"))); err != nil {
 		return nil, err

@@ -40,9 +40,12 @@ func (s *Set) Explain(r *Request, p *Principal) Explanation {
 	}
 	for _, path := range r.Path.readings() {
 		t.path = path
-		if other := s.explain(&t, p); other.Outcome < e.Outcome {
+		other := s.explain(&t, p)
+		decision := e.stricter(other.Decision)
+		if other.Outcome < e.Outcome {
 			e, e.Reading = other, path
 		}
+		e.Decision = decision
 	}
 	return e
 }

@@ -18,12 +18,16 @@ type Members struct {
 
 	// Groups are compared whole; case counts.
 	Groups []string
+
+	// Claims are values by the path of a claim, as in [Require]. Only roles are
+	// given by them.
+	Claims map[string][]string
 }
 
 // A RoleMap says whom each role is given to.
 type RoleMap map[string]Members
 
-// Empty reports whether all lists of m are empty.
+// Empty reports whether all lists of m are empty. Claims are not among them.
 func (m Members) Empty() bool {
 	return len(m.Emails) == 0 && len(m.Domains) == 0 && len(m.Groups) == 0
 }
@@ -34,12 +38,23 @@ func (m Members) Match(email string, groups []string) bool {
 	return hasEmail(m.Emails, email) || hasDomain(m.Domains, email) || overlap(m.Groups, groups)
 }
 
+// matchClaims reports whether one of the claims that m names has one of the
+// values.
+func (m Members) matchClaims(claims map[string]any) bool {
+	for path, values := range m.Claims {
+		if hasClaim(claims, path, values) {
+			return true
+		}
+	}
+	return false
+}
+
 // Roles returns the roles of somebody with this address, "" unless verified,
-// and these groups. They are sorted; nil if there are none.
-func (m RoleMap) Roles(email string, groups []string) []string {
+// and these groups and claims. They are sorted; nil if there are none.
+func (m RoleMap) Roles(email string, groups []string, claims map[string]any) []string {
 	var roles []string
 	for role, members := range m {
-		if members.Match(email, groups) {
+		if members.Match(email, groups) || members.matchClaims(claims) {
 			roles = append(roles, role)
 		}
 	}

@@ -115,7 +115,7 @@ func TestRoles(t *testing.T) {
 		{"none is nil", "eve@evil.test", []string{"dev"}, nil},
 	}
 	for _, tt := range tests {
-		if got := roles.Roles(tt.email, tt.groups); !cmp.Equal(got, tt.want) {
+		if got := roles.Roles(tt.email, tt.groups, nil); !cmp.Equal(got, tt.want) {
 			t.Errorf("%s: Roles(%q, %q) = %#v, want %#v", tt.name, tt.email, tt.groups, got, tt.want)
 		}
 	}

@@ -146,6 +146,7 @@ const (
 	reasonHost      = "the host cannot be read, and rules name hosts"
 	reasonMethod    = "the method cannot be read, and rules name methods"
 	reasonPath      = "the path cannot be read, and rules name paths"
+	reasonExclusive = "needs sign-ins of classes that exclude each other"
 	reasonClient    = "the client's address is not known, and rules name clients"
 )
 
@@ -168,9 +169,26 @@ func (s *Set) Decide(r *Request, p *Principal) Decision {
 	}
 	for _, path := range r.Path.readings() {
 		t.path = path
-		if other := s.first(&t, p); other.Outcome < d.Outcome {
-			d = other
-		}
+		d = d.stricter(s.first(&t, p))
+	}
+	return d
+}
+
+// stricter returns the stricter of two decisions about readings of one path. A
+// sign-in that both ask for must show what each of them asks for.
+func (d Decision) stricter(other Decision) Decision {
+	if other.Outcome < d.Outcome {
+		d, other = other, d
+	}
+	if d.Outcome != other.Outcome || d.Ask == other.Ask {
+		return d
+	}
+	both, ok := d.Ask.and(other.Ask)
+	if !ok && d.Outcome == StepUp {
+		return Decision{Rule: d.Rule, Reason: reasonExclusive}
+	}
+	if ok {
+		d.Ask = both
 	}
 	return d
 }

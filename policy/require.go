@@ -105,7 +105,7 @@ func (f finding) and(other finding) finding {
 	}
 	ask, ok := f.ask.and(other.ask)
 	if !ok {
-		return hard("needs sign-ins of classes that exclude each other")
+		return hard(reasonExclusive)
 	}
 	if f.unmet == "" {
 		f.unmet = other.unmet
@@ -144,6 +144,28 @@ func (a *Ask) and(b *Ask) (both *Ask, ok bool) {
 	}
 	return both, true
 }
+
+// Unmet returns which part of a the sign-in of p does not show at now, as the
+// rules judge it, "" if it shows everything. A nil a asks for nothing; a nil p
+// has shown nothing.
+func (a *Ask) Unmet(p *Principal, now time.Time) string {
+	switch {
+	case a == nil:
+		return ""
+	case p == nil:
+		return reasonSignIn
+	case len(a.ACRValues) > 0 && !slices.Contains(a.ACRValues, p.ACR):
+		return "needs a sign-in of one of the classes " + strings.Join(a.ACRValues, ", ")
+	case !a.hasMeans(p.AMR):
+		return "needs a sign-in by the means " + strings.Join(a.AMR, ", ")
+	case a.MaxAge > 0 && !isFresh(p.AuthTime, now, a.MaxAge):
+		return "needs a sign-in less than " + brief(a.MaxAge) + " ago"
+	}
+	return ""
+}
+
+// hasMeans reports whether amr has one of the means that a asks for.
+func (a *Ask) hasMeans(amr []string) bool { return len(a.AMR) == 0 || overlap(a.AMR, amr) }
 
 // unmet returns what p lacks whatever the sign-in, "" if nothing.
 func (n *needs) unmet(p *Principal) string {

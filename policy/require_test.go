@@ -3,6 +3,7 @@ package policy_test
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -201,5 +202,59 @@ func TestClients(t *testing.T) {
 	}
 	if !set.NamesClient() || compile(t).NamesClient() {
 		t.Error("NamesClient is wrong")
+	}
+}
+
+func TestReadingsOfALoosenedPathAskForAllTheyWant(t *testing.T) {
+	set, err := policy.Compile([]policy.Rule{
+		{Name: "b", Path: "/a/b", Require: &policy.Require{Fresh: 5 * time.Minute, AMR: []string{"hwk"}}},
+		{Name: "rest", Path: "/a/**", Require: &policy.Require{Fresh: time.Minute, ACR: []string{"gold"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := policy.PathRules{Semicolon: true}.Parse("/a/b;x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &policy.Request{Method: "GET", Host: "app.example.com", Path: path, Now: time.Unix(1e9, 0)}
+	want := &policy.Ask{ACRValues: []string{"gold"}, AMR: []string{"hwk"}, MaxAge: time.Minute}
+	for name, p := range map[string]*policy.Principal{"step_up": {Email: "a@example.com"}, "sign_in": nil} {
+		d, e := set.Decide(r, p), set.Explain(r, p)
+		if d.Outcome.String() != name || e.Outcome != d.Outcome || d.Ask == nil {
+			t.Fatalf("%s: %v and %v", name, d, e.Decision)
+		}
+		for _, ask := range []*policy.Ask{d.Ask, e.Ask} {
+			sorted := policy.Ask{ask.ACRValues, slices.Sorted(slices.Values(ask.AMR)), ask.MaxAge}
+			if diff := cmp.Diff(*want, sorted); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+	}
+}
+
+func TestUnmetSaysWhatASignInLacks(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	p := &policy.Principal{ACR: "silver", AMR: []string{"pwd"}, AuthTime: at.Add(-2 * time.Minute)}
+	for _, row := range []struct {
+		name string
+		ask  *policy.Ask
+		p    *policy.Principal
+		want string
+	}{
+		{"nothing is asked for", nil, nil, ""},
+		{"nobody", &policy.Ask{}, nil, "signed in"},
+		{"another class", &policy.Ask{ACRValues: []string{"gold"}}, p, "classes gold"},
+		{"one of the classes", &policy.Ask{ACRValues: []string{"gold", "silver"}}, p, ""},
+		{"other means", &policy.Ask{AMR: []string{"hwk"}}, p, "means hwk"},
+		{"one of the means", &policy.Ask{AMR: []string{"hwk", "pwd"}}, p, ""},
+		{"too long ago", &policy.Ask{MaxAge: 2 * time.Minute}, p, "less than 2m ago"},
+		{"fresh", &policy.Ask{MaxAge: 3 * time.Minute}, p, ""},
+		{"nobody knows when", &policy.Ask{MaxAge: time.Hour}, &policy.Principal{}, "less than 1h ago"},
+	} {
+		got := row.ask.Unmet(row.p, at)
+		if (got == "") != (row.want == "") || !strings.Contains(got, row.want) {
+			t.Errorf("%s: %q, want %q in it", row.name, got, row.want)
+		}
 	}
 }

@@ -119,7 +119,7 @@ func expectExplanation(t *testing.T, w *world, m *policytest.Matrix, c policytes
 	if c.Preflight != "" {
 		r.Header = http.Header{"Origin": {"https://a.example"}, "Access-Control-Request-Method": {c.Preflight}}
 	}
-	who := w.resolver.Suppose(user(c.User, "", ""), m.Now, nil)
+	who := w.resolver.Suppose(user(c.User, "", ""), m.Now, nil, "")
 	if principal := m.Principal(c); principal != nil {
 		who.Principal = *principal
 	} else {

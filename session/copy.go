@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -77,8 +78,13 @@ func latest(a, b time.Time) time.Time {
 // ended meanwhile, and for one of another version. What r shows is replaced, and
 // not ended: it may be the same session, or a newer one.
 func (m *Manager) Accept(w http.ResponseWriter, r *http.Request, raw []byte) (*Session, error) {
+	// Claims come back as a sealed cookie has them.
+	mode, err := cbor.DecOptions{DefaultMapType: reflect.TypeFor[map[string]any](), IntDec: cbor.IntDecConvertSignedOrFail}.DecMode()
+	if err != nil {
+		return nil, err
+	}
 	var rec record
-	if err := cbor.Unmarshal(raw, &rec); err != nil || rec.Version != m.Version || rec.CopyEnd == 0 {
+	if err := mode.Unmarshal(raw, &rec); err != nil || rec.Version != m.Version || rec.CopyEnd == 0 {
 		return nil, ErrNone
 	}
 	s, err := rec.session()

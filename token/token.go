@@ -60,6 +60,7 @@ type Claims struct {
 	ID            string   `json:"jti"`
 	AuthTime      int64    `json:"auth_time,omitempty"`
 	AMR           []string `json:"amr,omitempty"`
+	ACR           string   `json:"acr,omitempty"`
 	Email         string   `json:"email,omitempty"`
 	EmailVerified bool     `json:"email_verified,omitempty"`
 	Name          string   `json:"name,omitempty"`
@@ -72,9 +73,14 @@ type Claims struct {
 	Role   string   `json:"role"`
 	Roles  []string `json:"roles,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+	// UserRole is the role that the user's row in a store gives, among Roles too.
+	UserRole string `json:"user_role,omitempty"`
 	// Version is the session version (session.version) the token was minted
 	// under: raising the setting voids tokens along with cookies.
 	Version int `json:"ver"`
+	// Mapped are the claims that the configuration adds, by name; none of them is
+	// [Reserved]. A verified token has its numbers as [json.Number].
+	Mapped map[string]any `json:"-"`
 }
 
 // Role is the role claim of every token.

@@ -172,7 +172,7 @@ func (a *app) who(q question, r *http.Request, env environment) (*identity.Who, 
 	switch {
 	case q.as != "":
 		u := session.User{Email: q.as, EmailVerified: true}
-		return a.identity.Suppose(u, time.Now(), nil), nil
+		return a.identity.Suppose(u, time.Now(), nil, ""), nil
 	case q.claims != "":
 		return a.fromClaims(q.claims)
 	case q.cookie != "":
@@ -209,14 +209,13 @@ func (a *app) fromClaims(file string) (*identity.Who, error) {
 	}
 	u := session.User{
 		ID: s.ID, Email: s.Email, EmailVerified: s.EmailVerified == nil || *s.EmailVerified, Name: s.Name, Groups: s.Groups, Provider: s.Provider,
+		Claims: s.Claims,
 	}
 	at := time.Now()
 	if s.AuthTime != nil {
 		at = time.Unix(*s.AuthTime, 0)
 	}
-	who := a.identity.Suppose(u, at, s.AMR)
-	who.Principal.Claims, who.Principal.ACR = s.Claims, s.ACR
-	return who, nil
+	return a.identity.Suppose(u, at, s.AMR, s.ACR), nil
 }
 
 // fromCookie opens the cookie on standard input: a Cookie header, with or

@@ -114,7 +114,7 @@ func (m *Matrix) readUsers() error {
 	}
 	for name, u := range file.Users {
 		p := &policy.Principal{
-			ID: name, Name: u.Name, Email: u.Email, Groups: u.Groups, Roles: m.Roles.Roles(u.Email, u.Groups),
+			ID: name, Name: u.Name, Email: u.Email, Groups: u.Groups, Roles: m.Roles.Roles(u.Email, u.Groups, u.Claims),
 			Provider: u.Provider, Claims: u.Claims, ACR: u.ACR, AMR: u.AMR,
 		}
 		if u.Age > 0 {
