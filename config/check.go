@@ -38,6 +38,8 @@ func (l *loader) check() {
 	l.checkRules()
 	l.checkSession()
 	l.checkIdentity()
+	l.checkClaims()
+	l.checkSignOut()
 	l.checkJWT()
 	l.checkRedirects()
 	l.checkOrigins()
@@ -273,6 +275,7 @@ func (l *loader) checkUpstream(path string, up *Upstream) {
 	if up.CAFile != "" && up.URL.Scheme != "https" {
 		l.fail(path+".ca_file", "has no use without TLS", "write the upstream with https://, or remove ca_file")
 	}
+	l.checkUpstreamGets(path, up)
 }
 
 // upstreamFlaw judges the address of an upstream.

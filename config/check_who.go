@@ -69,6 +69,7 @@ func (l *loader) checkRequire(path string, q *Require) {
 		l.fail(path+".fresh", "lets no sign-in be fresh", "write a duration such as 5m, or remove the setting")
 	}
 	l.checkMembers(path+".", q.Emails, q.Domains)
+	l.checkSignInNeeds(path, q)
 	for i := range q.All {
 		l.checkRequire(fmt.Sprintf("%s.all[%d]", path, i), &q.All[i])
 	}
@@ -109,6 +110,7 @@ func (l *loader) checkIdentity() {
 			l.fail(path, fmt.Sprintf("is the same header as %s for some upstreams, which read -, _ and . alike", before), "remove one of the two")
 		}
 		spelled[folded] = name
+		l.checkTemplate(path, id.Headers[name])
 	}
 	for i, name := range id.Strip {
 		if name != "" && !tokenForm.MatchString(strings.TrimSuffix(name, "*")) || strings.Contains(strings.TrimSuffix(name, "*"), "*") {
@@ -125,9 +127,10 @@ func (l *loader) checkRole(path, role string, m Members) {
 	if role == "" || strings.ContainsFunc(role, func(r rune) bool { return r == ',' || isControl(r) }) {
 		l.fail(path, quote(role)+" is not a name for a role", "use letters, digits and dashes")
 	}
-	if len(m.Emails)+len(m.Domains)+len(m.Groups) == 0 {
-		l.fail(path, "names nobody", "add emails, domains or groups, or remove the role")
+	if len(m.Emails)+len(m.Domains)+len(m.Groups)+len(m.Claims) == 0 {
+		l.fail(path, "names nobody", "add emails, domains, groups or claims, or remove the role")
 	}
+	l.checkClaimValues(path+".claims", m.Claims)
 	l.checkMembers(path+".", m.Emails, m.Domains)
 }
 

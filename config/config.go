@@ -21,6 +21,8 @@
 //	           means "anybody"
 //	required   an entry of a list must have it in the file
 //	shorthand  a mapping may be written as this one of its settings
+//	entry      of a list or mapping whose entries are groups: an entry may be
+//	           written as this one of its settings
 //	flag       the short flag when there is one provider
 //	types      the types of providers that have the setting; none means all
 //
@@ -52,25 +54,27 @@ type Config struct {
 
 	// Upstream is where allowed requests go; nil when only Routes has some, or
 	// when authproxy only answers an ingress.
-	Upstream       *Upstream      `yaml:"upstream" shorthand:"url" example:"http://127.0.0.1:8080" doc:"Where allowed requests go. In the file it is an address, or a mapping with the settings below. Without it and without routes, requests are only judged, for an ingress that asks by forward auth; then trusted_proxies is required."`
-	Routes         []Route        `yaml:"routes" example:"[{host: api.example.com, path: /v1/**, upstream: \"http://127.0.0.1:9000\"}]" doc:"Further upstreams by host and path. The first route that fits is taken, then upstream."`
-	Hosts          []string       `yaml:"hosts" example:"[www.example.com, \"*.apps.example.com\"]" doc:"Further hosts that are ours, beside the one of public_url: for return addresses, origins and forward auth. A leading *. stands for one label; a port counts only where one is written."`
-	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" example:"[10.0.0.0/8, 192.0.2.7]" doc:"Addresses of the proxies in front whose X-Forwarded-* and X-Original-* headers count. Nobody by default."`
-	Providers      []Provider     `yaml:"providers" doc:"Where users sign in. At least one is required."`
-	SignIn         SignIn         `yaml:"sign_in" doc:"Who may have a session. The lists are alternatives: being in one of them is enough. They are judged again at each check."`
-	Rules          []Rule         `yaml:"rules" doc:"Who may do what. The first rule that fits a request decides, and exactly one of allow, deny and require says how. Without rules everybody who is signed in is let through; with rules, a request that fits none is refused."`
-	Paths          Paths          `yaml:"paths" doc:"How odd paths are treated where a rule names a path."`
-	Session        Session        `yaml:"session" doc:"How long a session lives and where it is kept."`
-	Cookie         Cookie         `yaml:"cookie" doc:"The session's cookie and the keys that seal it."`
-	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
-	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
-	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
-	ExtAuthz       ExtAuthz       `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
-	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
-	Log            Log            `yaml:"log" doc:"What is written to the log."`
-	Compat         Compat         `yaml:"compat" doc:"Endpoints and headers of other programs, for moving from them."`
-	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
-	Server         Server         `yaml:"server" doc:"Limits of the public listener."`
+	Upstream       *Upstream         `yaml:"upstream" shorthand:"url" example:"http://127.0.0.1:8080" doc:"Where allowed requests go. In the file it is an address, or a mapping with the settings below. Without it and without routes, requests are only judged, for an ingress that asks by forward auth; then trusted_proxies is required."`
+	Routes         []Route           `yaml:"routes" example:"[{host: api.example.com, path: /v1/**, upstream: \"http://127.0.0.1:9000\"}]" doc:"Further upstreams by host and path. The first route that fits is taken, then upstream."`
+	Hosts          []string          `yaml:"hosts" example:"[www.example.com, \"*.apps.example.com\"]" doc:"Further hosts that are ours, beside the one of public_url: for return addresses, origins and forward auth. A leading *. stands for one label; a port counts only where one is written."`
+	TrustedProxies []netip.Prefix    `yaml:"trusted_proxies" example:"[10.0.0.0/8, 192.0.2.7]" doc:"Addresses of the proxies in front whose X-Forwarded-* and X-Original-* headers count. Nobody by default."`
+	Providers      []Provider        `yaml:"providers" doc:"Where users sign in. At least one is required."`
+	SignIn         SignIn            `yaml:"sign_in" doc:"Who may have a session. The lists are alternatives: being in one of them is enough. They are judged again at each check."`
+	Rules          []Rule            `yaml:"rules" doc:"Who may do what. The first rule that fits a request decides, and exactly one of allow, deny and require says how. Without rules everybody who is signed in is let through; with rules, a request that fits none is refused."`
+	Paths          Paths             `yaml:"paths" doc:"How odd paths are treated where a rule names a path."`
+	Session        Session           `yaml:"session" doc:"How long a session lives and where it is kept."`
+	Cookie         Cookie            `yaml:"cookie" doc:"The session's cookie and the keys that seal it."`
+	Identity       Identity          `yaml:"identity" doc:"What the upstream is told about the user."`
+	JWT            JWT               `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
+	SignOut        SignOut           `yaml:"sign_out" doc:"What else ends when somebody signs out."`
+	PathAliases    map[string]string `yaml:"path_aliases" enum:"sign-out,sign-in" example:"{/logout: sign-out}" doc:"Paths of the application that are answered by authproxy instead, so that the application's own links work. Sign-out by a link works from the application's own pages; from anywhere else it asks first."`
+	Redirects      Redirects         `yaml:"redirects" doc:"Where users go when a request does not say."`
+	ExtAuthz       ExtAuthz          `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
+	WebSocket      WebSocket         `yaml:"websocket" doc:"How WebSocket connections are treated."`
+	Log            Log               `yaml:"log" doc:"What is written to the log."`
+	Compat         Compat            `yaml:"compat" doc:"Endpoints and headers of other programs, for moving from them."`
+	Shutdown       Shutdown          `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
+	Server         Server            `yaml:"server" doc:"Limits of the public listener."`
 }
 
 // TLS names the certificate of the public listener. The files are not read by
@@ -90,6 +94,17 @@ type Upstream struct {
 	URL      *url.URL `yaml:"url" example:"http://127.0.0.1:8080" doc:"The address of the application: http://host:port, https://host:port, h2c://host:port (HTTP/2 without TLS, as gRPC servers speak it; no WebSockets) or unix:///path/of/socket."`
 	PassHost bool     `yaml:"pass_host" default:"true" example:"false" doc:"Send the browser's Host header on. When false, the upstream sees its own host."`
 	CAFile   string   `yaml:"ca_file" example:"/etc/authproxy/upstream-ca.crt" doc:"Certificates in PEM that an https upstream is checked against, instead of the system's."`
+
+	Headers map[string]string `yaml:"headers" example:"{X-Dept: \"{{ claims.department }}\"}" doc:"Further headers for this application alone, and what each holds, as in identity.headers. No client can send them. Like basic and cookies they are for requests that authproxy passes on itself, not for an ingress that asks."`
+	Basic   *Basic            `yaml:"basic" example:"{username: proxy, password_file: /run/secrets/app_password}" doc:"Credentials that this application wants from whoever asks, by HTTP Basic authentication. They take the place of identity.authorization."`
+	Cookies map[string]string `yaml:"cookies" enum:"jwt,access_token,id_token" example:"{token: jwt}" doc:"Cookies to add towards this application, each with a token. The browser never sees them, and cannot send them."`
+}
+
+// Basic are credentials for an application (RFC 7617).
+type Basic struct {
+	Username     string `yaml:"username" example:"proxy" doc:"The name, or a template in {{ }} as in identity.headers, such as {{ user.email }}: then only requests of somebody who has it carry credentials. Required."`
+	Password     string `yaml:"password" secret:"true" doc:"The password."`
+	PasswordFile string `yaml:"password_file" example:"/run/secrets/app_password" doc:"A file that holds the password, instead of password."`
 }
 
 // Route sends requests of a host and path to an upstream of their own. Host and
@@ -178,6 +193,18 @@ type SignIn struct {
 	AllowedGroups  []string `yaml:"allowed_groups" nonempty:"true" example:"[staff]" doc:"Groups, as the provider names them. A name means the same group whichever provider says it, here, in rules and in roles. So with several providers no group may be named while one of them lets anybody make groups, as github.com, gitlab.com and Entra for many tenants do, and is not restricted to some."`
 }
 
+// SignOut is what else ends with a session.
+type SignOut struct {
+	ClearCookies []ClearCookie `yaml:"clear_cookies" entry:"name" nonempty:"true" example:"[JSESSIONID, {name: app_session, path: /app}]" doc:"The application's own cookies that belong to the person who is signed in: they are removed at sign-out, and when somebody else signs in, and until then kept from the application. Each is a name, or a mapping with the path and domain that the application sets it for."`
+}
+
+// ClearCookie is a cookie of an application.
+type ClearCookie struct {
+	Name   string `yaml:"name" required:"true" example:"JSESSIONID" doc:"The name."`
+	Path   string `yaml:"path" derived:"/" example:"/app" doc:"The path that the application sets it for."`
+	Domain string `yaml:"domain" example:"example.com" doc:"The domain that the application sets it for, if it does."`
+}
+
 // Rule is one line of the answer to "who may do what". Exactly one of Allow,
 // Deny and Require is set. Host and Path are patterns, passed through as they
 // were written.
@@ -241,18 +268,27 @@ type Cookie struct {
 
 // Identity is what the upstream learns about the user, and from whom alone.
 type Identity struct {
-	Headers        map[string]string  `yaml:"headers" default:"X-User-Id=user.id,X-User-Email=user.email,X-User-Name=user.name,X-User-Groups=user.groups,X-User-Roles=user.roles" enum:"user.id,user.subject,user.issuer,user.provider,user.email,user.name,user.image,user.groups,user.roles,user.role,session.id" example:"{X-User-Id: user.id, X-User-Email: user.email}" doc:"The headers to set, and what each holds. Replaces the default."`
-	Authorization  string             `yaml:"authorization" default:"jwt" enum:"jwt,access_token,id_token,pass,none" example:"jwt" doc:"The Authorization header to set: a token minted by authproxy, one of the provider's, the client's own (pass), or none."`
-	Roles          map[string]Members `yaml:"roles" example:"{admin: {groups: [staff]}}" doc:"Roles of the application, and who has them."`
-	Strip          []string           `yaml:"strip" default:"X-User-*,X-Auth-Request-*,X-Forwarded-User,X-Forwarded-Email,X-Forwarded-Groups,X-Forwarded-Preferred-Username,X-Forwarded-Access-Token,Remote-User,Remote-Name,Remote-Email,Remote-Groups" example:"[X-User-*, Remote-User]" doc:"Headers to remove from every request, beside those in headers, because upstreams may believe them. An entry may end in *. Replaces the default."`
-	GroupsOverflow string             `yaml:"groups_overflow" default:"refuse" enum:"refuse,cut" example:"cut" doc:"What to do when the identity headers exceed 4 KB: refuse the request, or cut the list of groups."`
+	Headers        map[string]string      `yaml:"headers" default:"X-User-Id=user.id,X-User-Email=user.email,X-User-Name=user.name,X-User-Groups=user.groups,X-User-Roles=user.roles" example:"{X-User-Id: user.id, X-Dept: claims.department}" doc:"The headers to set, and what each holds: one of user.id, user.subject, user.issuer, user.provider, user.email, user.name, user.image, user.groups, user.roles, user.role, session.id, a mapped claim such as claims.department or claims.org.unit, or a text with some of them in it, as in {{ user.id }}@{{ claims.tenant }}. Replaces the default."`
+	Authorization  string                 `yaml:"authorization" default:"jwt" enum:"jwt,access_token,id_token,pass,none" example:"jwt" doc:"The Authorization header to set: a token minted by authproxy, one of the provider's, the client's own (pass), or none."`
+	Claims         map[string]ClaimSource `yaml:"claims" entry:"from" example:"{department: id_token.department, team: {from: provider.company, default: none}}" doc:"What to keep of what the provider says about a user, by the name that it gets: in headers (claims.NAME), in the minted token, in rules and roles. It is read at sign-in and whenever the provider's tokens are refreshed."`
+	SessionClaims  []string               `yaml:"session_claims" example:"[department]" doc:"The mapped claims that GET /session tells, to scripts of the application too."`
+	Roles          map[string]Members     `yaml:"roles" example:"{admin: {groups: [staff]}}" doc:"Roles of the application, and who has them."`
+	Strip          []string               `yaml:"strip" default:"X-User-*,X-Auth-Request-*,X-Forwarded-User,X-Forwarded-Email,X-Forwarded-Groups,X-Forwarded-Preferred-Username,X-Forwarded-Access-Token,Remote-User,Remote-Name,Remote-Email,Remote-Groups" example:"[X-User-*, Remote-User]" doc:"Headers to remove from every request, beside those in headers, because upstreams may believe them. An entry may end in *. Replaces the default."`
+	GroupsOverflow string                 `yaml:"groups_overflow" default:"refuse" enum:"refuse,cut" example:"cut" doc:"What to do when the identity headers exceed 4 KB: refuse the request, or cut the list of groups."`
 }
 
 // Members names people. The lists are OR-ed.
 type Members struct {
-	Emails  []string `yaml:"emails" example:"[alice@example.com]" doc:"Verified addresses, compared whole."`
-	Domains []string `yaml:"domains" example:"[example.com]" doc:"Domains of verified addresses, compared whole. \"*\" is everybody."`
-	Groups  []string `yaml:"groups" example:"[staff]" doc:"Groups, as the provider names them."`
+	Emails  []string            `yaml:"emails" example:"[alice@example.com]" doc:"Verified addresses, compared whole."`
+	Domains []string            `yaml:"domains" example:"[example.com]" doc:"Domains of verified addresses, compared whole. \"*\" is everybody."`
+	Groups  []string            `yaml:"groups" example:"[staff]" doc:"Groups, as the provider names them."`
+	Claims  map[string][]string `yaml:"claims" nonempty:"true" example:"{department: [it]}" doc:"Mapped claims, and the values of which one is enough. The name may be a path, as in rules."`
+}
+
+// ClaimSource says where a claim comes from.
+type ClaimSource struct {
+	From    string `yaml:"from" required:"true" example:"id_token.org.department" doc:"A document and a path in it. Documents are id_token, userinfo and provider (the user in the API of GitHub, GitLab or Microsoft Graph). The path goes through objects by name; through lists by number, or into each entry."`
+	Default string `yaml:"default" example:"none" doc:"The value where the provider says nothing. Without it there is no claim then."`
 }
 
 // JWT describes the tokens minted for the upstream.

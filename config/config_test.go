@@ -60,6 +60,7 @@ func source(file string) Source {
 	files := map[string]string{
 		"c.yaml":                     file,
 		"/run/secrets/client_secret": "secret from a file\n",
+		"/run/secrets/app_password":  "a password from a file\n",
 		"/run/secrets/cookie_keys":   "# first seals\n" + keyA + "\n\n" + keyB + "\n",
 		"/run/secrets/empty":         "\n",
 		"/run/secrets/large":         strings.Repeat("x", maxFile+1),
@@ -167,15 +168,20 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 	want := &Config{
 		File: "c.yaml", Listen: "0.0.0.0:8443", TLS: TLS{"/etc/authproxy/tls.crt", "/etc/authproxy/tls.key"}, Admin: Admin{"127.0.0.1:9191"},
 		PublicURL: &url.URL{Scheme: "https", Host: "app.example.com"}, Prefix: "/sso/auth",
-		Upstream: &Upstream{URL: &url.URL{Scheme: "https", Host: "10.1.2.3:8443"}, CAFile: "/etc/authproxy/upstream-ca.crt"},
+		Upstream: &Upstream{URL: &url.URL{Scheme: "https", Host: "10.1.2.3:8443"}, CAFile: "/etc/authproxy/upstream-ca.crt",
+			Headers: map[string]string{"X-Dept": "dept {{ claims.department }}"}, Cookies: map[string]string{"token": "jwt"},
+			Basic: &Basic{"{{ user.email }}", "a password from a file", "/run/secrets/app_password"},
+		},
 		Routes: []Route{
 			{"api.example.com", "/v1/**", &Upstream{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:9000"}, PassHost: true}},
-			{"", "/files/**", &Upstream{URL: &url.URL{Scheme: "unix", Path: "/run/files.sock"}}},
+			{"", "/files/**", &Upstream{URL: &url.URL{Scheme: "unix", Path: "/run/files.sock"}, Basic: &Basic{"files", "an-example-password", ""}}},
 		},
 		Hosts:          []string{"www.example.com", "*.apps.example.com"},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::1/128")},
 		Providers:      fullProviders(),
 		SignIn:         SignIn{[]string{"bob@example.org"}, []string{"example.com"}, []string{"staff"}},
+		SignOut:        SignOut{[]ClearCookie{{Name: "JSESSIONID"}, {"app_session", "/app", "example.com"}}},
+		PathAliases:    map[string]string{"/logout": "sign-out", "/login": "sign-in"},
 		Rules: []Rule{
 			{Name: "public", Host: "app.example.com", Path: "/public/**", Methods: []string{"GET"}, Clients: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, Allow: "anyone"},
 			{Path: "/internal/**", Deny: true},
@@ -192,7 +198,8 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		Cookie:  Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "none", "secure", false},
 		Identity: Identity{
 			Headers: map[string]string{"X-User-Id": "user.id", "X-Session": "session.id"}, Authorization: "none",
-			Roles: map[string]Members{"admin": {Groups: []string{"staff"}}, "auditor": {Emails: []string{"carol@example.com"}, Domains: []string{"audit.example"}}},
+			Roles:  map[string]Members{"admin": {Groups: []string{"staff"}}, "auditor": {Emails: []string{"carol@example.com"}, Domains: []string{"audit.example"}, Claims: map[string][]string{"department": {"audit"}}}},
+			Claims: map[string]ClaimSource{"department": {From: "id_token.org.department"}, "company": {"provider.company", "none"}}, SessionClaims: []string{"department"},
 			Strip: []string{"X-User-*", "Remote-User"}, GroupsOverflow: "cut",
 		},
 		JWT:       JWT{"https://issuer.example.com/", "legacy-app", 5 * time.Minute},
@@ -278,6 +285,13 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"cookie.prefix", "host", "host", "host", ""},
 		{"cookie.insecure", "true", "true", "true", ""},
 		{"identity.headers", "X-Id=user.id, X-S=session.id", "{X-Id: user.id, X-S: session.id}", "map[X-Id:user.id X-S:session.id]", ""},
+		{"identity.session_claims", "a,b", "[a, b]", "[a b]", "identity: {claims: {a: id_token.a, b: id_token.b}}"},
+		{"upstream.headers", "X-A=user.id", "{X-A: user.id}", "map[X-A:user.id]", "upstream: {url: \"http://up\"}"},
+		{"upstream.basic.username", "a", "a", "a", "upstream: {url: \"http://up\", basic: {password: b}}"},
+		{"upstream.basic.password", "b", "b", "b", "upstream: {url: \"http://up\", basic: {username: a}}"},
+		{"upstream.basic.password_file", "/run/secrets/app_password", "/run/secrets/app_password", "/run/secrets/app_password", "upstream: {url: \"http://up\", basic: {username: a}}"},
+		{"upstream.cookies", "t=jwt,u=id_token", "{t: jwt, u: id_token}", "map[t:jwt u:id_token]", "upstream: {url: \"http://up\"}"},
+		{"path_aliases", "/logout=sign-out", "{/logout: sign-out}", "map[/logout:sign-out]", ""},
 		{"identity.authorization", "pass", "pass", "pass", ""},
 		{"identity.strip", "X-A-*,X-B", "[X-A-*, X-B]", "[X-A-* X-B]", ""},
 		{"identity.groups_overflow", "cut", "cut", "cut", ""},
@@ -321,6 +335,9 @@ func TestEverySettingWorksInFileEnvironmentAndFlags(t *testing.T) {
 			inFile = fmt.Sprintf("%s: {%s: %s}", group, rest, row.yaml)
 			if row.needs != "" {
 				inFile = strings.TrimSuffix(row.needs, "}") + fmt.Sprintf(", %s: %s}", rest, row.yaml)
+			}
+			if _, last, deep := strings.Cut(rest, "."); deep {
+				inFile = strings.TrimSuffix(row.needs, "}}") + fmt.Sprintf(", %s: %s}}", last, row.yaml)
 			}
 		}
 		file, env, flag, split := source(with(inFile)), source(with(row.needs)), source(with(row.needs)), source(with(row.needs))

@@ -196,7 +196,7 @@ func TestSchemaAcceptsTheExamplesAndNothingOdd(t *testing.T) {
 		{"unknown key in a nested requirement", "rules: [{require: {any: [{all: [{rols: [a]}]}]}}]", []string{"/rules*/require/any*/all*/rols: unknown"}},
 		{"wrong type", "session: {version: \"1\"}", []string{"/session/version: type"}},
 		{"no such value", "log: {level: loud}", []string{"/log/level: enum"}},
-		{"no such source", "identity: {headers: {X-A: user.password}}", []string{"/identity/headers/X-A: enum"}},
+		{"no such token", "upstream: {url: \"http://up\", cookies: {t: refresh}}", []string{"/upstream/cookies/t: enum"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -236,9 +236,13 @@ func TestFullFileSetsEverySetting(t *testing.T) {
 		set[name.String()] = true
 		set[strings.Replace(name.String(), "/identity/roles/auditor", "/identity/roles*", 1)] = true
 		set[strings.Replace(name.String(), "/identity/roles/admin", "/identity/roles*", 1)] = true
+		set[strings.Replace(name.String(), "/identity/claims/company", "/identity/claims*", 1)] = true
 	}
-	set["/cookie/keys"] = true // excludes keys_file; TestMinimalFileGetsTheDefaults has the other
-	set["/routes*/upstream/ca_file"] = true
+	set["/cookie/keys"] = true                                                            // excludes keys_file; TestMinimalFileGetsTheDefaults has the other
+	for _, as := range []string{"ca_file", "headers", "cookies", "basic/password_file"} { // upstream has them
+		set["/routes*/upstream/"+as] = true
+	}
+	set["/upstream/basic/password"] = true // excludes password_file; a route has it
 	for _, name := range treeOfType(reflect.TypeFor[Config](), "") {
 		if !set[name] {
 			t.Errorf("full.yaml does not set %s", name)

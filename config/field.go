@@ -36,6 +36,7 @@ type field struct {
 	flag      string
 	types     []string
 	shorthand string
+	entry     string // of a list or dict: the shorthand of its entries
 	like      string // of a list in a group, whose entries are such groups: where the schema describes it
 	secret    bool
 	nonempty  bool
@@ -88,7 +89,7 @@ func newField(t reflect.Type, sf reflect.StructField) *field {
 	tag := sf.Tag.Get
 	f := &field{
 		name: tag("yaml"), doc: tag("doc"), def: tag("default"), derived: tag("derived"),
-		example: tag("example"), flag: tag("flag"), shorthand: tag("shorthand"), like: tag("like"),
+		example: tag("example"), flag: tag("flag"), shorthand: tag("shorthand"), entry: tag("entry"), like: tag("like"),
 		secret: tag("secret") != "", nonempty: tag("nonempty") != "", required: tag("required") != "",
 		typ: t,
 	}
@@ -160,7 +161,7 @@ func (f *field) setGroup() {
 // values holds for each of them.
 func (f *field) newElem() *field {
 	elem := newField(f.typ.Elem(), reflect.StructField{})
-	elem.enum, elem.secret = f.enum, f.secret
+	elem.enum, elem.secret, elem.shorthand = f.enum, f.secret, f.entry
 	return elem
 }
 

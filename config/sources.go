@@ -314,9 +314,24 @@ func (l *loader) readSecrets() {
 			l.setSecret(path, &p.ClientSecret, text)
 		}
 	}
+	l.readPassword("upstream", l.cfg.Upstream)
+	for i, r := range l.cfg.Routes {
+		l.readPassword(fmt.Sprintf("routes[%d].upstream", i), r.Upstream)
+	}
 	c := &l.cfg.Cookie
 	if text := l.readSecret("cookie.keys", c.Keys != nil, c.KeysFile); text != "" {
 		c.Keys = l.parseKeys(c.KeysFile, text)
+	}
+}
+
+// readPassword reads the password for the application at path.
+func (l *loader) readPassword(path string, u *Upstream) {
+	if u == nil || u.Basic == nil {
+		return
+	}
+	path += ".basic.password"
+	if text := l.readSecret(path, u.Basic.Password != "", u.Basic.PasswordFile); text != "" {
+		l.setSecret(path, &u.Basic.Password, text)
 	}
 }
 

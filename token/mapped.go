@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// reserved returns the names of the claims that no configuration may map over,
-// in lower case: those of RFC 7519, and all that tokens have anyway.
-func reserved() []string {
+// ReservedNames returns the names of the claims that no configuration may map
+// over, in lower case: those of RFC 7519, and all that tokens have anyway.
+func ReservedNames() []string {
 	names := []string{"nbf"}
 	for field := range reflect.TypeFor[Claims]().Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -24,7 +24,7 @@ func reserved() []string {
 
 // Reserved reports whether name is that of a claim which tokens have anyway, in
 // any case: many readers of JSON take "Sub" for "sub", and the last one counts.
-func Reserved(name string) bool { return slices.Contains(reserved(), strings.ToLower(name)) }
+func Reserved(name string) bool { return slices.Contains(ReservedNames(), strings.ToLower(name)) }
 
 // MarshalJSON puts the mapped claims beside the others. It fails if one of them
 // is reserved.
@@ -54,7 +54,7 @@ func (c *Claims) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &all); err != nil {
 		return err
 	}
-	mapped, own := map[string]any{}, reserved()
+	mapped, own := map[string]any{}, ReservedNames()
 	for name, raw := range all {
 		if slices.Contains(own, name) {
 			continue
