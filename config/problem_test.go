@@ -96,7 +96,7 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"no such source", with("identity: {headers: {X-A: user.mail}}"), "identity.headers.X-A: \"user.mail\" is not one of its values; did you mean user.email?"},
 		{"no such source in a template", with("identity: {headers: {X-A: \"a {{ user.mail }}\"}}"), "identity.headers.X-A: \"user.mail\" is not one of its values; did you mean user.email?"},
 		{"a fresh sign-in at a provider that cannot say", with("providers: [{id: g, type: github, client_id: a, orgs: [x]}]", "rules: [{require: {any: [{fresh: 5m}, {roles: [a]}]}}]"), "rules[0].require.any[0].fresh: can never be met"},
-		{"a class at a provider that cannot say", with("providers: [{id: g, type: google, client_id: a}]", "rules: [{require: {acr: [gold]}}]"), "rules[0].require.acr: can never be met"},
+		{"a class at a provider that cannot say", with("providers: [{id: g, type: google, client_id: a, hosted_domains: [example.com]}]", "rules: [{require: {acr: [gold]}}]"), "rules[0].require.acr: can never be met"},
 		{"means at a provider that cannot say", with("providers: [{id: g, type: github, client_id: a, orgs: [x]}]", "rules: [{require: {amr: [mfa]}}]"), "rules[0].require.amr: can never be met"},
 		{"half a template", with("identity: {headers: {X-A: \"{{ user.id\"}}"), "has {{ or }} without the other"},
 		{"a claim that is not mapped", with("identity: {headers: {X-A: claims.dept}}"), "identity.headers.X-A: \"dept\" is not one of identity.claims"},

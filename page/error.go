@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,6 +49,10 @@ type Error struct {
 	// SwitchAccount is the URL of sign-in with another account: a button on
 	// the page. Optional.
 	SwitchAccount string
+
+	// Challenge is what WWW-Authenticate says of a 401 beside the code: parameters
+	// such as acr_values="gold" (RFC 9470, section 3). Optional.
+	Challenge string
 
 	// Account is who tried to sign in, an e-mail address or a name. Only the
 	// page shows it. Optional.
@@ -115,7 +120,7 @@ func (p *Renderer) Error(w http.ResponseWriter, r *http.Request, err error) {
 	dropEntityHeaders(h)
 	SecurityHeaders(h)
 	if e.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", challenge(e.Code))
+		h.Set("WWW-Authenticate", challenge(e))
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(wholeSeconds(e.RetryAfter), 10))
@@ -181,9 +186,12 @@ func dropEntityHeaders(h http.Header) {
 
 // challenge returns the WWW-Authenticate of a 401. Only a credential that was
 // sent and refused has an error (RFC 6750, section 3.1).
-func challenge(code string) string {
-	if code == "invalid_token" {
+func challenge(e *Error) string {
+	switch {
+	case e.Code == "invalid_token":
 		return `Bearer error="invalid_token"`
+	case e.Code == "insufficient_user_authentication": // RFC 9470, section 3
+		return strings.TrimSuffix(`Bearer error="insufficient_user_authentication", `+e.Challenge, ", ")
 	}
 	return "Bearer"
 }

@@ -108,23 +108,92 @@ func (p *Proxy) parsePath(t target) (policy.Path, error) {
 // sign-in where that can help, else 403. A request that brought a bearer token
 // is a machine's and is never sent to a page.
 func (p *Proxy) refuse(o *original, v verdict, idErr error) error {
+	stepUp := v.decision.Outcome == policy.StepUp
 	switch {
-	case v.decision.Outcome == policy.Deny, v.decision.Outcome == policy.StepUp:
+	case v.decision.Outcome == policy.Deny:
 		return p.forbidden(o, v)
-	case v.who != nil: // signed in, but no longer among those whom sign_in names
+	case v.who != nil && !stepUp: // signed in, but no longer among those whom sign_in names
 		return p.notAdmitted(o, v.who)
 	case o.asked() && p.isOurs(o.request.URL.Path):
 		return p.ownPage(o)
 	}
-	signIn := p.signInURL(o, nil)
+	signIn := p.signInURL(o, v.decision.Ask.Query())
+	if stepUp {
+		return p.stepUp(o, v, signIn)
+	}
 	if errors.Is(idErr, identity.ErrBearer) {
 		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr, SignIn: signIn,
 			Message: "The bearer token is not accepted here."}
 	}
 	if page.Navigation(o.method, o.header) && !isFramed(o.header) {
-		return &redirectError{location: signIn}
+		return &redirectError{location: signIn, otherwise: unauthenticated(signIn)}
 	}
 	return unauthenticated(signIn)
+}
+
+// stepUp is the answer to somebody who lacks nothing but a sign-in of another
+// class, by other means or less long ago: a browser goes to the page where that
+// is done and comes back, everything else is told what to ask for (RFC 9470).
+func (p *Proxy) stepUp(o *original, v verdict, signIn string) error {
+	e := &page.Error{
+		Status: http.StatusUnauthorized, Code: "insufficient_user_authentication", Title: "This page needs another sign-in",
+		Message: "You are signed in, but not in the way that this page asks for: " + sentence(v.decision.Reason) + ".",
+		Rule:    v.decision.Rule, User: person(v.who), SignIn: signIn, Challenge: challenge(v.decision.Ask),
+	}
+	if v.who.Session != nil && page.Navigation(o.method, o.header) && !isFramed(o.header) {
+		return &redirectError{location: signIn, otherwise: e}
+	}
+	return e
+}
+
+// challenge returns the parameters of WWW-Authenticate that say what a sign-in
+// must show (RFC 9470, section 3). There is none for the means.
+func challenge(a *policy.Ask) string {
+	params := []string{`error_description="another sign-in is needed"`}
+	q := a.Query()
+	for _, name := range []string{"acr_values", "max_age"} {
+		if v := q.Get(name); v != "" && !strings.ContainsAny(v, "\"\\") && isASCII(v) {
+			params = append(params, name+`="`+v+`"`)
+		}
+	}
+	return strings.Join(params, ", ")
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// Needs returns what a sign-in must show so that whoever sends r may go on to
+// returnTo, a path on public_url's host or an absolute URL: nil if any will do,
+// and if none can help. It is the rules' answer to a GET.
+func (p *Proxy) Needs(r *http.Request, returnTo string) *policy.Ask {
+	o := p.direct(r, faceOwn)
+	o.method, o.host = http.MethodGet, p.PublicURL.Host
+	returnTo, _, _ = strings.Cut(returnTo, "#")
+	var err error
+	if strings.HasPrefix(returnTo, "/") {
+		o.target, err = parseTarget(returnTo)
+	} else {
+		_, o.host, o.target, err = parseOriginalURL(returnTo)
+	}
+	if err != nil || p.checkHost(&o) != nil {
+		return nil
+	}
+	path, err := p.parsePath(o.target)
+	if err != nil {
+		return nil
+	}
+	var principal *policy.Principal
+	if who, err := p.Identity.Identify(r); err == nil && who.Admitted {
+		principal = &who.Principal
+	}
+	request := p.policyRequest(&o, path)
+	request.Preflight = ""
+	d := p.Rules.Decide(&request, principal)
+	if d.Outcome != policy.StepUp && d.Outcome != policy.SignIn {
+		return nil
+	}
+	return d.Ask
 }
 
 // unauthenticated tells who is not signed in where to do that.
@@ -152,18 +221,22 @@ func (p *Proxy) ownPage(o *original) error {
 }
 
 func (p *Proxy) forbidden(o *original, v verdict) error {
-	reason := v.decision.Reason
-	if strings.HasPrefix(reason, "needs ") {
-		reason = "it " + reason
-	}
 	e := &page.Error{
-		Status: http.StatusForbidden, Message: "You may not open this page: " + reason + ".", Rule: v.decision.Rule,
+		Status: http.StatusForbidden, Message: "You may not open this page: " + sentence(v.decision.Reason) + ".", Rule: v.decision.Rule,
 	}
 	if v.who != nil {
 		e.User = person(v.who)
 		e.SwitchAccount = p.switchAccount(o)
 	}
 	return e
+}
+
+// sentence is the reason of a decision as part of a sentence about a page.
+func sentence(reason string) string {
+	if strings.HasPrefix(reason, "needs ") {
+		return "it " + reason
+	}
+	return reason
 }
 
 func (p *Proxy) notAdmitted(o *original, who *identity.Who) error {
@@ -209,7 +282,11 @@ func (p *Proxy) signInURL(o *original, query url.Values) string {
 	return u.String()
 }
 
-// A redirectError sends a browser to sign-in.
-type redirectError struct{ location string }
+// A redirectError sends a browser to sign-in. Otherwise is the answer of a face
+// that does not redirect.
+type redirectError struct {
+	location  string
+	otherwise error
+}
 
 func (e *redirectError) Error() string { return "sign-in needed" }

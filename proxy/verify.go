@@ -255,7 +255,7 @@ func (p *Proxy) deny(w http.ResponseWriter, x *exchange, redirects bool, err err
 			redirectToSignIn(w, signIn.location)
 			return
 		}
-		err = unauthenticated(signIn.location)
+		err = signIn.otherwise
 	}
 	e := page.AsError(err)
 	if e.Status != http.StatusUnauthorized && e.Status < 500 {

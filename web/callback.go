@@ -34,7 +34,22 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.exchangeFailed(w, r, p, st, rd, err)
 	}
-	return s.start(w, r, p, id, rd)
+	unmet := s.unmet(st, id)
+	if unmet != "" {
+		if _, err := s.Sessions.Lookup(r); err == nil {
+			err := s.notShown(p, st, rd, unmet, nil)
+			s.failed(r, p, "insufficient", err)
+			return err
+		}
+	}
+	if err := s.start(w, r, p, id, rd); err != nil {
+		return err
+	}
+	if unmet != "" { // the sign-in is good for other pages
+		return s.notShown(p, st, rd, unmet, nil)
+	}
+	s.goOn(w, r, rd)
+	return nil
 }
 
 // maxForm bounds a form that a provider lets the browser post, in bytes: a code
@@ -113,7 +128,7 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provid
 	}
 	if st.Attempt == 0 {
 		s.metrics.signIns.WithLabelValues(p.ID(), "restarted").Inc()
-		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{})
+		return s.begin(w, r, p, again(st, rd), oauth.Prompts{})
 	}
 	err := &page.Error{
 		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in could not be completed",
@@ -140,14 +155,14 @@ func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth
 			SwitchAccount: s.switchAccount(rd),
 		}
 	case errors.As(err, &refused) && unknownPrompt(refused, st.Prompt) && st.Attempt == 0:
-		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{Prompt: "login"})
+		return s.begin(w, r, p, again(st, rd), oauth.Prompts{Prompt: "login"})
 	case errors.As(err, &refused):
 		s.failed(r, p, "refused", err)
-		return s.refused(p, rd, refused)
+		return s.refused(p, st, rd, refused)
 	case errors.Is(err, oauth.ErrCode) && st.Attempt == 0:
 		// A late answer: codes live for a minute or so.
 		s.metrics.signIns.WithLabelValues(p.ID(), "restarted").Inc()
-		return s.begin(w, r, p, rd, st.Attempt+1, oauth.Prompts{})
+		return s.begin(w, r, p, again(st, rd), oauth.Prompts{})
 	}
 	s.failed(r, p, "invalid", err)
 	return &page.Error{
@@ -158,8 +173,10 @@ func (s *Server) exchangeFailed(w http.ResponseWriter, r *http.Request, p *oauth
 }
 
 // refused is the page for an error that the provider sent instead of a code.
-func (s *Server) refused(p *oauth.Provider, rd string, err *oauth.RefusedError) error {
+func (s *Server) refused(p *oauth.Provider, st state, rd string, err *oauth.RefusedError) error {
 	switch err.Code {
+	case "unmet_authentication_requirements": // OpenID Connect Core Error Code of that name
+		return s.notShown(p, st, rd, "needs a sign-in that "+p.Name()+" could not do", err)
 	case "access_denied":
 		// Without another account a provider that remembers its own would refuse
 		// it again, and show nothing in between.
@@ -186,12 +203,16 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		s.failed(r, p, "not_admitted", err)
 		return err
 	}
-	begun := &session.Session{
-		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR,
-		Tokens: keep(id.Tokens, s.Identity.Config.Authorization),
+	var err error
+	if u.Claims, err = s.Identity.Config.Claims.Map(documents(id), nil); err != nil {
+		s.failed(r, p, "claims", err)
+		return s.claimsTooLarge(p, &u, rd, err)
 	}
-	if begun.AuthTime.IsZero() {
-		begun.AuthTime = s.Now()
+	// Without the provider's word nobody knows when the person was authenticated:
+	// a provider that remembers its people sends them straight back.
+	begun := &session.Session{
+		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR, ACR: id.ACR, ProviderSID: id.SID,
+		Tokens: keep(id.Tokens, s.tokensWanted()...),
 	}
 	dropped, err := s.Sessions.Start(w, r, begun)
 	if errors.Is(err, cookie.ErrTooLarge) {
@@ -216,8 +237,18 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	}
 	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
 	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
-	s.goOn(w, r, rd)
 	return nil
+}
+
+// claimsTooLarge is the page for a person of whom more is to be kept than can
+// be.
+func (s *Server) claimsTooLarge(p *oauth.Provider, u *session.User, rd string, err error) error {
+	return &page.Error{
+		Status: http.StatusForbidden, Code: "claims_too_large", Title: "Sign-in could not be completed", Err: err,
+		Message: p.Name() + " says more about you than can be kept.",
+		Hint:    "For the operator: " + err.Error() + ". Map less of it in identity.claims, with a longer path.",
+		Account: u.Email, SwitchAccount: s.switchAccount(rd),
+	}
 }
 
 // goOn sends a browser that comes from the provider to rd. The way to another

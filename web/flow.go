@@ -61,6 +61,8 @@ type state struct {
 	ReturnTo string `cbor:"3,keyasint"`
 	Attempt  int    `cbor:"4,keyasint"`
 	Prompt   string `cbor:"5,keyasint,omitempty"`
+	// Ask is what the sign-in must show, nil for nothing.
+	Ask *sealedAsk `cbor:"6,keyasint,omitempty"`
 }
 
 // flows keeps the cookies of sign-ins or of hand-offs under way.

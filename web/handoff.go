@@ -95,9 +95,13 @@ func (s *Server) signInOutside(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
 	local := strings.TrimPrefix(r.URL.Path, s.Prefix)
-	if who, err := s.who(r); err == nil && who.Session != nil && local == "/sign-in" && q.Get("prompt") == "" {
+	if who, err := s.who(r); err == nil && who.Session != nil && local == "/sign-in" && q.Get("prompt") == "" && s.needed(r, rd).Unmet(&who.Principal, s.Now()) == "" {
 		redirect(w, rd, http.StatusFound)
 		return nil
+	}
+	// On public_url's host nobody knows what the page here wants.
+	for name, values := range s.needed(r, rd).Query() {
+		q[name] = values
 	}
 	return s.fetch(w, r, local, q, rd, 0)
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"authproxy/page"
+	"authproxy/policy"
 )
 
 // aliases are the endpoints of oauth2-proxy, for an ingress and applications that
@@ -57,7 +58,7 @@ func (s *Server) aliasSignIn(w http.ResponseWriter, r *http.Request) error {
 	if !page.Navigation(r.Method, r.Header) {
 		return &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(rd), Message: "Sign in to continue."}
 	}
-	content := s.chooser(q, rd, s.hasSignedOut(r))
+	content := s.chooser(q, rd, s.hasSignedOut(r), s.Providers, policy.ParseAsk(q))
 	if len(content.Providers) == 1 {
 		start := *s.PublicURL
 		start.Path, start.RawQuery = "/oauth2/start", url.Values{"rd": {rd}}.Encode()

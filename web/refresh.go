@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"authproxy/identity"
@@ -16,9 +17,13 @@ import (
 // A Refresher refreshes provider tokens for a [session.Manager].
 type Refresher struct {
 	Providers []*oauth.Provider
-	// Authorization is what upstreams get, as in [identity.Config].
+	// Authorization is what upstreams get, as in [identity.Config], and
+	// Credentials what they get besides.
 	Authorization string
-	Log           *slog.Logger
+	Credentials   []string
+	// Claims says what is kept of what a provider says.
+	Claims identity.ClaimMap
+	Log    *slog.Logger
 }
 
 // Refresh asks the provider of s for new tokens and for who the person is now,
@@ -34,9 +39,41 @@ func (f *Refresher) Refresh(ctx context.Context, s *session.Session) (*session.R
 			f.Log.WarnContext(ctx, "tokens could not be refreshed", "provider", p.ID(), "user", s.User.ID, "session", s.ID, "err", err)
 			return nil, refreshError(err)
 		}
-		return &session.Refreshed{User: userOf(p, id), Tokens: keep(id.Tokens, f.Authorization), Stale: id.Stale}, nil
+		return f.refreshed(ctx, s, p, id), nil
 	}
 	return nil, fmt.Errorf("web: provider %s is not configured", s.User.Provider)
+}
+
+// refreshed is what the provider answered. The new tokens must not be lost
+// because of claims that cannot be kept: then the person stays as before, for as
+// long as the session bears with that.
+func (f *Refresher) refreshed(ctx context.Context, s *session.Session, p *oauth.Provider, id *oauth.Identity) *session.Refreshed {
+	out := &session.Refreshed{User: userOf(p, id), Tokens: keep(id.Tokens, append(slices.Clone(f.Credentials), f.Authorization)...), Stale: id.Stale}
+	claims, err := f.Claims.Map(documents(id), s.User.Claims)
+	if err != nil {
+		f.Log.WarnContext(ctx, "tokens were refreshed, but the person stays as before", "provider", p.ID(), "user", s.User.ID, "err", err)
+		out.User, out.Stale = s.User, true
+		return out
+	}
+	out.User.Claims, out.User.Role = claims, s.User.Role
+	return out
+}
+
+// documents are what claims are mapped from. One that was not read is not among
+// them.
+func documents(id *oauth.Identity) identity.Documents {
+	docs := identity.Documents{}
+	for name, all := range map[string]map[string]any{"id_token": id.Claims.IDToken, "userinfo": id.Claims.Userinfo, "provider": id.Claims.Account} {
+		if all != nil {
+			docs[name] = all
+		}
+	}
+	return docs
+}
+
+// tokensWanted are the provider's tokens that upstreams get.
+func (s *Server) tokensWanted() []string {
+	return append(slices.Clone(s.Credentials), s.Identity.Config.Authorization)
 }
 
 // revokeTimeout bounds the revocation of a session's tokens.
@@ -87,23 +124,23 @@ func identityOf(s *session.Session) oauth.Identity {
 	u, t := s.User, s.Tokens
 	return oauth.Identity{
 		Issuer: u.Issuer, Subject: u.Subject, Email: u.Email, EmailVerified: u.EmailVerified,
-		Name: u.Name, Picture: u.Image, Groups: u.Groups, AuthTime: s.AuthTime, AMR: s.AMR,
+		Name: u.Name, Picture: u.Image, Groups: u.Groups, AuthTime: s.AuthTime, AMR: s.AMR, ACR: s.ACR, SID: s.ProviderSID,
 		Tokens: oauth.Tokens{Access: t.Access, AccessExpiry: t.AccessExpiry, ID: t.ID, IDExpiry: t.IDExpiry, Refresh: t.Refresh},
 	}
 }
 
 // keep returns what a session has to hold of the provider's tokens: the refresh
-// token, when it is due, and what an upstream is to get. The others are not
+// token, when it is due, and those that upstreams are to get. The others are not
 // worth the room in the cookie.
-func keep(t oauth.Tokens, authorization string) session.Tokens {
+func keep(t oauth.Tokens, wanted ...string) session.Tokens {
 	kept := session.Tokens{Refresh: t.Refresh}
 	if t.Refresh != "" {
 		kept.AccessExpiry = t.AccessExpiry
 	}
-	switch authorization {
-	case identity.AuthorizationAccessToken:
+	if slices.Contains(wanted, identity.AuthorizationAccessToken) {
 		kept.Access, kept.AccessExpiry = t.Access, t.AccessExpiry
-	case identity.AuthorizationIDToken:
+	}
+	if slices.Contains(wanted, identity.AuthorizationIDToken) {
 		kept.ID, kept.IDExpiry = t.ID, t.IDExpiry
 	}
 	return kept

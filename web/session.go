@@ -1,9 +1,11 @@
 package web
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"authproxy/identity"
@@ -28,6 +30,21 @@ type userJSON struct {
 	Role          string   `json:"role"`
 	Roles         []string `json:"roles"`
 	Groups        []string `json:"groups"`
+
+	// Claims stand beside the others; the configuration lets none have their
+	// names.
+	Claims map[string]any `json:"-"`
+}
+
+// MarshalJSON puts the claims beside the others.
+func (u userJSON) MarshalJSON() ([]byte, error) {
+	type plain userJSON // without this method
+	own, err := json.Marshal(plain(u))
+	if err != nil || len(u.Claims) == 0 {
+		return own, err
+	}
+	claims, err := json.Marshal(u.Claims)
+	return slices.Concat(own[:len(own)-1], []byte(","), claims[1:]), err
 }
 
 type sessionJSON struct {
@@ -51,7 +68,7 @@ type sessionAnswer struct {
 
 // describe is what GET /session says of w. Lists are never null: scripts
 // iterate over them.
-func describe(w *identity.Who) sessionAnswer {
+func (s *Server) describe(w *identity.Who) sessionAnswer {
 	a := sessionAnswer{
 		User: userJSON{
 			ID: w.User.ID, Name: w.User.Name, Email: w.User.Email, EmailVerified: w.User.EmailVerified,
@@ -61,6 +78,14 @@ func describe(w *identity.Who) sessionAnswer {
 			ID: w.SessionID, UserID: w.User.ID, ExpiresAt: rfc3339(w.Expires), Provider: w.User.Provider, AMR: orEmpty(w.AMR),
 		},
 		Expires: rfc3339(w.Expires),
+	}
+	for _, name := range s.SessionClaims {
+		if v, ok := w.User.Claims[name]; ok {
+			if a.User.Claims == nil {
+				a.User.Claims = map[string]any{}
+			}
+			a.User.Claims[name] = v
+		}
 	}
 	if s := w.Session; s != nil {
 		a.Session.CreatedAt, a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(s.CreatedAt), rfc3339(s.UpdatedAt), rfc3339(s.LastSeenAt)
@@ -115,7 +140,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.who(r)
 	switch {
 	case err == nil:
-		page.WriteJSON(w, http.StatusOK, describe(who))
+		page.WriteJSON(w, http.StatusOK, s.describe(who))
 	case errors.Is(err, identity.ErrAnonymous), errors.Is(err, identity.ErrBearer):
 		page.WriteJSON(w, http.StatusOK, nil)
 	default:
@@ -145,7 +170,7 @@ func (s *Server) extendSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a := describe(who)
+	a := s.describe(who)
 	a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(extended.UpdatedAt), rfc3339(extended.LastSeenAt)
 	a.Session.ExpiresAt, a.Expires = rfc3339(extended.End()), rfc3339(extended.End())
 	page.WriteJSON(w, http.StatusOK, a)

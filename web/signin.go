@@ -13,6 +13,7 @@ import (
 
 	"authproxy/oauth"
 	"authproxy/page"
+	"authproxy/policy"
 )
 
 // signIn serves the page with the providers. With one provider the browser goes
@@ -23,17 +24,19 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := r.URL.Query()
 	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
-	another := q.Get("prompt") != ""
-	if who, err := s.Identity.Identify(r); err == nil && who.Session != nil && who.Admitted && !another {
-		// A stale sign-in page, opened before another tab signed in.
-		redirect(w, rd, http.StatusFound)
-		return nil
+	another, needed, current := q.Get("prompt") != "", s.needed(r, rd), ""
+	if who, err := s.Identity.Identify(r); err == nil && who.Session != nil && who.Admitted {
+		if current = who.User.Provider; !another && needed.Unmet(&who.Principal, s.Now()) == "" {
+			// A stale sign-in page, opened before another tab signed in.
+			redirect(w, rd, http.StatusFound)
+			return nil
+		}
 	}
-	signedOut := s.hasSignedOut(r)
-	if len(s.Providers) == 1 && (another || !signedOut) {
-		return s.begin(w, r, s.Providers[0], rd, 0, prompts(q))
+	signedOut, providers := s.hasSignedOut(r), s.capable(needed, current)
+	if len(providers) == 1 && (another || current != "" || !signedOut) {
+		return s.begin(w, r, providers[0], beginning{rd: rd, ask: needed}, prompts(q))
 	}
-	s.Pages.Chooser(w, r, s.chooser(q, rd, signedOut))
+	s.Pages.Chooser(w, r, s.chooser(q, rd, signedOut, providers, needed))
 	return nil
 }
 
@@ -81,13 +84,14 @@ func hostName(hostport string) string {
 }
 
 // chooser is the page's content; its links keep what the request asked for.
-func (s *Server) chooser(q url.Values, rd string, signedOut bool) page.Chooser {
+func (s *Server) chooser(q url.Values, rd string, signedOut bool, providers []*oauth.Provider, needed *policy.Ask) page.Chooser {
 	c := page.Chooser{Host: s.PublicURL.Host}
 	if signedOut {
 		c.Notice = "You are signed out."
 	}
-	for _, p := range s.Providers {
-		query := url.Values{"rd": {rd}}
+	for _, p := range providers {
+		query := needed.Query()
+		query.Set("rd", rd)
 		for _, name := range []string{"login_hint", "prompt"} {
 			if v := q.Get(name); v != "" {
 				query.Set(name, v)
@@ -108,7 +112,7 @@ func (s *Server) signInAt(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	return s.begin(w, r, p, s.returnURL(askedReturn(q), s.AfterSignIn), 0, prompts(q))
+	return s.begin(w, r, p, beginning{rd: s.returnURL(askedReturn(q), s.AfterSignIn), ask: policy.ParseAsk(q)}, prompts(q))
 }
 
 func (s *Server) provider(id string) (*oauth.Provider, error) {
@@ -146,33 +150,50 @@ func prompts(q url.Values) oauth.Prompts {
 	return ask
 }
 
-// begin starts a flow at p and sends the browser there. attempt counts the
-// times that this sign-in had to be started again.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider, rd string, attempt int, ask oauth.Prompts) error {
-	if err := s.checkLoop(r, s.signInAgain(p, rd)); err != nil {
+// A beginning is what a sign-in that begins has in mind.
+type beginning struct {
+	rd      string      // where the browser ends
+	ask     *policy.Ask // what the sign-in must show, nil for nothing
+	attempt int         // how often it had to be started again
+}
+
+// again is the beginning of the sign-in of st, which did not come to its end.
+func again(st state, rd string) beginning {
+	return beginning{rd: rd, ask: st.Ask.policy(), attempt: st.Attempt + 1}
+}
+
+// begin starts a flow at p and sends the browser there.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider, b beginning, prompts oauth.Prompts) error {
+	if err := s.checkLoop(r, s.signInAgain(p, b.rd)); err != nil {
 		return err
 	}
-	if ask == (oauth.Prompts{}) && s.hasSignedOut(r) {
-		ask.Prompt = "select_account"
+	if b.ask != nil && s.recentSignIns(r).Count >= maxLoops {
+		// The provider says that it did what was asked for, and the rules disagree.
+		return s.notShown(p, state{Ask: sealAsk(b.ask)}, b.rd, "wants more of a sign-in than several in a row have shown", nil)
 	}
+	if prompts == (oauth.Prompts{}) && s.hasSignedOut(r) {
+		prompts.Prompt = "select_account"
+	}
+	prompts = demand(prompts, b.ask)
 	id := rand.Text()
-	sealed, err := s.Sealer.Seal(stateName, state{ID: id, Provider: p.ID(), ReturnTo: rd, Attempt: attempt, Prompt: ask.Prompt})
+	st := state{ID: id, Provider: p.ID(), ReturnTo: b.rd, Attempt: b.attempt, Prompt: prompts.Prompt, Ask: sealAsk(b.ask)}
+	sealed, err := s.Sealer.Seal(stateName, st)
 	if err != nil {
 		return err
 	}
 	login := oauth.NewLogin(sealed)
-	target, err := p.AuthCodeURL(r.Context(), sealed, login, ask)
+	target, err := p.AuthCodeURL(r.Context(), sealed, login, prompts)
 	var refused *oauth.RefusedError
 	if errors.As(err, &refused) {
-		if unknownPrompt(refused, ask.Prompt) {
-			return s.begin(w, r, p, rd, attempt, oauth.Prompts{Prompt: "login"})
+		if unknownPrompt(refused, prompts.Prompt) {
+			return s.begin(w, r, p, b, oauth.Prompts{Prompt: "login"})
 		}
 		s.failed(r, p, "refused", err)
-		return s.refused(p, rd, refused)
+		return s.refused(p, st, b.rd, refused)
 	}
 	if err != nil {
 		s.metrics.signIns.WithLabelValues(p.ID(), "unavailable").Inc()
-		return s.unavailable(p, rd, err)
+		return s.unavailable(p, b.rd, err)
 	}
 	if err := s.flows.begin(w, r, flow{ID: id, Provider: p.ID(), Login: login}); err != nil {
 		return err

@@ -57,15 +57,25 @@ type Config struct {
 	AfterSignIn, AfterSignOut string
 
 	Providers []*oauth.Provider
-	Sessions  *session.Manager
-	Identity  *identity.Resolver
-	Tokens    *token.Issuer
-	Pages     *page.Renderer
+	// Credentials are the tokens that upstreams get besides Authorization, as in
+	// [identity.Resolver.Credential].
+	Credentials []string
+	Sessions    *session.Manager
+	Identity    *identity.Resolver
+	Tokens      *token.Issuer
+	Pages       *page.Renderer
 	// Sealer and Cookies are for the cookies of sign-ins under way. The domain in
 	// Cookies is that of the session's cookie; hosts outside it get their sessions
 	// by the hand-off.
 	Sealer  *cookie.Sealer
 	Cookies cookie.Options
+
+	// Needs returns what a sign-in must show so that whoever sends the request may
+	// go on to returnTo, a path or an absolute URL; nil if any will do, or if none
+	// can help. Nil means that no rule asks for more.
+	Needs func(r *http.Request, returnTo string) *policy.Ask
+	// SessionClaims are the mapped claims that GET /session tells.
+	SessionClaims []string
 
 	// OriginalURL returns the host and the target of the request for which an
 	// ingress sends a browser's request here, if the ingress is trusted and says

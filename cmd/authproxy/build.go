@@ -111,7 +111,9 @@ func cookieOptions(cfg *config.Config, outside func(host string) bool) cookie.Op
 
 func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) (err error) {
 	s, id := a.config.Session, a.config.Identity
-	refresher := &web.Refresher{Providers: a.providers, Authorization: id.Authorization, Log: a.log}
+	refresher := &web.Refresher{
+		Providers: a.providers, Authorization: id.Authorization, Credentials: credentials(a.config), Claims: claimMap(a.config), Log: a.log,
+	}
 	if a.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: s.MaxAge, UpdateAge: s.UpdateAge, AbsoluteMaxAge: s.AbsoluteMaxAge,
 		IdleTimeout: s.IdleTimeout, Version: s.Version, Registerer: a.metrics,
@@ -121,15 +123,43 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 	}
 	roles := policy.RoleMap{}
 	for role, m := range id.Roles {
-		roles[role] = policy.Members{Emails: m.Emails, Domains: m.Domains, Groups: m.Groups}
+		roles[role] = policy.Members{Emails: m.Emails, Domains: m.Domains, Groups: m.Groups, Claims: m.Claims}
 	}
 	in := a.config.SignIn
 	a.identity, err = identity.New(identity.Config{
 		Sessions: a.sessions, Tokens: tokens, Roles: roles,
-		Admit:   policy.Members{Emails: in.AllowedEmails, Domains: in.AllowedDomains, Groups: in.AllowedGroups},
-		Headers: identityHeaders(a.config), Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Knows: a.knows,
+		Admit:  policy.Members{Emails: in.AllowedEmails, Domains: in.AllowedDomains, Groups: in.AllowedGroups},
+		Claims: claimMap(a.config), Headers: identityHeaders(a.config), Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Knows: a.knows,
 	})
 	return err
+}
+
+// claimMap returns which claims are kept.
+func claimMap(cfg *config.Config) identity.ClaimMap {
+	claims := identity.ClaimMap{}
+	for name, source := range cfg.Identity.Claims {
+		claims[name] = identity.ClaimSource{From: source.From, Default: source.Default}
+	}
+	return claims
+}
+
+// credentials returns the tokens that applications get in cookies.
+func credentials(cfg *config.Config) []string {
+	var all []string
+	for _, u := range append([]*config.Upstream{cfg.Upstream}, upstreamsOf(cfg.Routes)...) {
+		if u != nil {
+			all = slices.AppendSeq(all, maps.Values(u.Cookies))
+		}
+	}
+	return all
+}
+
+func upstreamsOf(routes []config.Route) []*config.Upstream {
+	var all []*config.Upstream
+	for _, r := range routes {
+		all = append(all, r.Upstream)
+	}
+	return all
 }
 
 // identityHeaders returns the headers to set and what each holds: those that are
@@ -162,6 +192,8 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
 		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
+		Credentials: credentials(cfg), SessionClaims: cfg.Identity.SessionClaims,
+		Needs:  func(r *http.Request, returnTo string) *policy.Ask { return a.proxy.Needs(r, returnTo) },
 		Sealer: sealer, Cookies: cookieOptions(cfg, outside), OAuth2Proxy: cfg.Compat.OAuth2Proxy,
 		OriginalURL: trusted.OriginalURL,
 		ClientIP:    func(r *http.Request) string { return trusted.ClientIP(r).String() },

@@ -26,6 +26,8 @@ func (a *app) buildProviders() error {
 		if err != nil {
 			return fmt.Errorf("providers.%s.%w", c.ID, err)
 		}
+		claims := claimMap(a.config)
+		settings.ReadUserinfo, settings.ReadAccount = claims.Reads("userinfo"), claims.Reads("provider")
 		settings.RedirectURL, settings.Metrics, settings.Log = callback.String(), metrics, a.log
 		p, err := oauth.New(settings)
 		if err != nil {
