@@ -4,8 +4,12 @@
 // time, everything that was granted with it ends. Of each grant that ends it
 // prints what ended it.
 //
+// Who signs in as alice+gold+otp+old is alice, in the class urn:example:gold, by
+// one-time password, and two hours ago; each of the words may be left out. Who is
+// signed in already is asked again if another class is wanted.
+//
 //	node provider.mjs http://127.0.0.1:PORT http://HOST/auth/callback/corp [SECONDS OF AN ACCESS TOKEN]
-import { Provider } from 'oidc-provider';
+import { Provider, interactionPolicy } from 'oidc-provider';
 
 const [issuer, redirectURI, accessTokenLife = '3600'] = process.argv.slice(2);
 
@@ -14,7 +18,16 @@ const accounts = {
   bob: { email: 'bob@example.com', email_verified: true, name: 'Bob Brown', groups: ['staff'] },
 };
 
+const interactions = interactionPolicy.base();
+interactions.get('login').checks.add(new interactionPolicy.Check('acr_values', 'another class is wanted', ({ oidc }) => {
+  const wanted = oidc.params.acr_values?.split(' ') ?? [];
+  const asks = wanted.length > 0 && !wanted.includes(oidc.acr) && !oidc.result?.login;
+  return asks ? interactionPolicy.Check.REQUEST_PROMPT : interactionPolicy.Check.NO_NEED_TO_PROMPT;
+}));
+
 const provider = new Provider(issuer, {
+  acrValues: ['urn:example:gold', 'urn:example:silver'],
+  interactions: { policy: interactions },
   clients: [{
     client_id: 'authproxy',
     client_secret: 'a-secret-for-tests',
@@ -25,7 +38,7 @@ const provider = new Provider(issuer, {
     token_endpoint_auth_method: 'client_secret_basic',
   }],
   claims: {
-    openid: ['sub'],
+    openid: ['sub', 'amr'],
     email: ['email', 'email_verified'],
     profile: ['name'],
     groups: ['groups'],
@@ -39,6 +52,20 @@ const provider = new Provider(issuer, {
   clockTolerance: 0,
   pkce: { required: () => true },
 });
+
+const finish = provider.interactionFinished.bind(provider);
+provider.interactionFinished = (req, res, result, options) => {
+  if (!result.login) return finish(req, res, result, options);
+  const [accountId, ...words] = result.login.accountId.split('+');
+  return finish(req, res, {
+    login: {
+      accountId,
+      acr: words.includes('gold') ? 'urn:example:gold' : 'urn:example:silver',
+      amr: words.includes('otp') ? ['pwd', 'otp'] : ['pwd'],
+      ...(words.includes('old') ? { ts: Math.floor(Date.now() / 1000) - 7200 } : {}),
+    },
+  }, options);
+};
 
 provider.on('grant.revoked', (ctx) => console.log(`grant revoked by ${ctx.oidc.route}`));
 
