@@ -35,6 +35,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"authproxy/cookie"
 	"authproxy/identity"
 	"authproxy/page"
 	"authproxy/policy"
@@ -77,7 +78,12 @@ type Config struct {
 	// OwnsCookie says whether a cookie is ours and none of the upstream's
 	// business.
 	OwnsCookie func(name string) bool
-	Pages      *page.Renderer
+	// Guard keeps the applications' own cookies with their person; nil means that
+	// none are kept apart.
+	Guard *cookie.Guard
+	// Aliases answer at paths of the application in its place.
+	Aliases map[string]http.Handler
+	Pages   *page.Renderer
 	// MaxUpgraded is how long an upgraded connection may live; 0 means as long
 	// as the session that it was opened with.
 	MaxUpgraded time.Duration
@@ -143,7 +149,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
 	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
-	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
+	p.never = newStripper(slices.Concat(strip, extraNames(c.Routes), forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
@@ -177,6 +183,9 @@ type exchange struct {
 	headers       []identity.Header
 	authorization []string
 	cookies       []string // of ours, for the final answer
+	extra         extra    // for the route's upstream alone
+	strange       bool     // the application's cookies are not this person's
+	given         []string // Set-Cookie lines that make them so
 	client        http.ResponseWriter
 	stop          context.CancelCauseFunc
 	upgraded      atomic.Pointer[upgraded] // nil while it is plain HTTP
@@ -192,6 +201,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.observe(rec, x, begun)
 	if p.isOwn(r) {
 		p.serveOwn(rec, r, x)
+		return
+	}
+	if alias := p.Aliases[r.URL.Path]; alias != nil && r.URL.RawPath == "" {
+		x.original = p.direct(r, faceOwn)
+		alias.ServeHTTP(rec, r)
 		return
 	}
 	x.original = p.direct(r, faceProxy)
@@ -242,6 +256,12 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	}
 	if x.route = p.route(r, x.verdict.path); x.route == nil {
 		return &page.Error{Status: http.StatusNotFound}
+	}
+	if x.extra, err = x.route.extras.of(p, x); err != nil {
+		return err
+	}
+	if err := p.keepApart(x); err != nil {
+		return err
 	}
 	x.client = w
 	x.Context, x.stop = context.WithCancelCause(r.Context())

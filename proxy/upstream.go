@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ type Upstream struct {
 	PassHost bool
 	// RootCAs verify an https upstream; nil means the system's.
 	RootCAs *x509.CertPool
+	// Extras are what this upstream gets besides what all of them do.
+	Extras Extras
 }
 
 // A Route sends requests for a host and path to an upstream of their own.
@@ -42,12 +45,13 @@ type Route struct {
 
 // route is a Route ready for use.
 type route struct {
-	name  string // for logs and metrics
-	host  policy.HostPattern
-	anyH  bool
-	path  policy.Glob
-	anyP  bool
-	proxy *httputil.ReverseProxy
+	name   string // for logs and metrics
+	host   policy.HostPattern
+	anyH   bool
+	path   policy.Glob
+	anyP   bool
+	proxy  *httputil.ReverseProxy
+	extras *extras
 }
 
 func (rt *route) selects(host string, path policy.Path) bool {
@@ -68,6 +72,9 @@ func (p *Proxy) newRoute(r Route) (*route, error) {
 	}
 	reverse, err := p.newReverseProxy(r.Upstream)
 	if err != nil {
+		return nil, err
+	}
+	if out.extras, err = newExtras(r.Upstream.Extras); err != nil {
 		return nil, err
 	}
 	out.proxy = reverse
@@ -176,10 +183,14 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	p.passTrailers(pr.In, out)
 	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
+	if x.strange {
+		p.Guard.Remove(out.Header)
+	}
 	passUpgrade(pr.In.Header, out.Header)
 	p.setForwarded(pr.In, out.Header, x.original.scheme)
 	out.Header[requestID] = pr.In.Header[requestID] // the client may have named it in Connection
 	setIdentity(out.Header, x.headers, x.authorization)
+	x.route.extras.apply(out.Header, x.extra)
 }
 
 // modifyResponse keeps an application from overwriting our cookies, hands out
@@ -191,6 +202,9 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 	if mustBePrivate(res.Header, x) {
 		res.Header["Cache-Control"] = []string{"private, no-store"}
 	}
+	if len(x.given) > 0 { // first: the application may begin a new session of its own
+		res.Header["Set-Cookie"] = slices.Concat(x.given, res.Header["Set-Cookie"])
+	}
 	p.handOut(res.Header, x)
 	return nil
 }
@@ -200,7 +214,7 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 // somebody who is signed in if the application does not say.
 func mustBePrivate(h http.Header, x *exchange) bool {
 	control := strings.ToLower(strings.Join(h["Cache-Control"], ","))
-	if len(x.cookies) > 0 {
+	if len(x.cookies)+len(x.given) > 0 {
 		return !strings.Contains(control, "private") && !strings.Contains(control, "no-store")
 	}
 	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")

@@ -231,6 +231,9 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		s.Log.WarnContext(r.Context(), "provider tokens do not fit the session cookie and were left out; upstreams do not get them, or they are not refreshed",
 			"provider", p.ID(), "user", u.ID)
 	}
+	if err := s.Guard.Give(w, r, u.ID); err != nil {
+		return err
+	}
 	s.flows.clear(w, r, signedOutCookie)
 	if err := s.noteSignIn(w, r); err != nil {
 		return err

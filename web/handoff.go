@@ -285,6 +285,9 @@ func (s *Server) takeTicket(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.Guard.Give(w, r, begun.User.ID); err != nil {
+		return err
+	}
 	s.flows.clear(w, r, signedOutCookie)
 	if err := s.noteSignIn(w, r); err != nil {
 		return err

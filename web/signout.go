@@ -176,6 +176,9 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) (*session.Se
 	ended := s.Sessions.End(w, r)
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	s.flows.clear(w, r, signedInCookie)
+	if err := s.Guard.Give(w, r, ""); err != nil {
+		return nil, err
+	}
 	if ended == nil {
 		return nil, nil
 	}

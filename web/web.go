@@ -74,6 +74,9 @@ type Config struct {
 	// go on to returnTo, a path or an absolute URL; nil if any will do, or if none
 	// can help. Nil means that no rule asks for more.
 	Needs func(r *http.Request, returnTo string) *policy.Ask
+	// Guard keeps the applications' own cookies with their person; nil means that
+	// none are kept apart.
+	Guard *cookie.Guard
 	// SessionClaims are the mapped claims that GET /session tells.
 	SessionClaims []string
 

@@ -188,11 +188,15 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		return err
 	}
 	trusted := proxy.TrustedProxies(cfg.TrustedProxies)
+	guard, err := newGuard(cfg, sealer, outside)
+	if err != nil {
+		return err
+	}
 	own, err := web.New(web.Config{
 		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
 		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
-		Credentials: credentials(cfg), SessionClaims: cfg.Identity.SessionClaims,
+		Credentials: credentials(cfg), Guard: guard, SessionClaims: cfg.Identity.SessionClaims,
 		Needs:  func(r *http.Request, returnTo string) *policy.Ask { return a.proxy.Needs(r, returnTo) },
 		Sealer: sealer, Cookies: cookieOptions(cfg, outside), OAuth2Proxy: cfg.Compat.OAuth2Proxy,
 		OriginalURL: trusted.OriginalURL,
@@ -213,12 +217,31 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 	a.proxy, err = proxy.New(proxy.Config{
 		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, SignsInAtHome: outside, Routes: routes,
 		Identity: a.identity, Sessions: a.sessions, Rules: rules, Paths: pathRules(cfg), Trusted: trusted,
-		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
+		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) || guard.Owns(name) },
+		Guard: guard, Aliases: aliases(cfg, own),
 		OAuth2Proxy: cfg.Compat.OAuth2Proxy, Convention: cfg.Compat.Convention,
 		Pages: pages, Hosts: hosts, MaxUpgraded: cfg.WebSocket.MaxLifetime,
 		AllowedOrigins: cfg.WebSocket.AllowedOrigins, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
 	})
 	return err
+}
+
+// newGuard returns what keeps the applications' own cookies with their person.
+func newGuard(cfg *config.Config, sealer *cookie.Sealer, outside func(host string) bool) (*cookie.Guard, error) {
+	var foreign []cookie.Foreign
+	for _, c := range cfg.SignOut.ClearCookies {
+		foreign = append(foreign, cookie.Foreign{Name: c.Name, Path: c.Path, Domain: c.Domain})
+	}
+	return cookie.NewGuard(sealer, cookieOptions(cfg, outside), foreign)
+}
+
+// aliases returns what answers at paths of the application in its place.
+func aliases(cfg *config.Config, own *web.Server) map[string]http.Handler {
+	all := map[string]http.Handler{}
+	for path, action := range cfg.PathAliases {
+		all[path] = own.Alias(action)
+	}
+	return all
 }
 
 // ourHosts returns the hosts that are ours. A rule or a route for any other
@@ -335,7 +358,10 @@ func routes(cfg *config.Config) ([]proxy.Route, error) {
 }
 
 func upstream(u *config.Upstream) (proxy.Upstream, error) {
-	out := proxy.Upstream{URL: u.URL, PassHost: u.PassHost}
+	out := proxy.Upstream{URL: u.URL, PassHost: u.PassHost, Extras: proxy.Extras{Headers: u.Headers, Cookies: u.Cookies}}
+	if u.Basic != nil {
+		out.Extras.Username, out.Extras.Password = u.Basic.Username, u.Basic.Password
+	}
 	if u.CAFile == "" {
 		return out, nil
 	}
