@@ -76,6 +76,9 @@ type settings struct {
 	upstreamGets string   // as Authorization; empty means a minted token
 	oauth2Proxy  bool
 	prefix       string // "/auth" if empty
+	claims       identity.ClaimMap
+	needs        func(*http.Request, string) *policy.Ask
+	foreign      []cookie.Foreign // cookies of the application
 }
 
 // A site is the sign-in in front of a small application, served over https as
@@ -187,7 +190,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	must(err)
 	t.Cleanup(s.sessions.Close)
 	who, err := identity.New(identity.Config{
-		Sessions: s.sessions, Tokens: s.tokens, Roles: set.roles, Admit: set.admit, Now: s.clock.Now,
+		Sessions: s.sessions, Tokens: s.tokens, Roles: set.roles, Admit: set.admit, Now: s.clock.Now, Claims: set.claims,
 		Headers: map[string]string{"X-User-Id": "user.id", "X-User-Email": "user.email"}, Authorization: cmp.Or(set.upstreamGets, identity.AuthorizationJWT),
 	})
 	must(err)
@@ -195,7 +198,10 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	pages, err := page.New(page.Config{Prefix: "/auth", Log: log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
 	must(err)
+	guard, err := cookie.NewGuard(sealer, options, set.foreign)
+	must(err)
 	s.web, err = web.New(web.Config{
+		Needs: set.needs, Guard: guard, SessionClaims: slices.Sorted(maps.Keys(set.claims)),
 		Prefix: cmp.Or(set.prefix, "/auth"), OAuth2Proxy: set.oauth2Proxy, PublicURL: public, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
 		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options,
 		ClientIP: func(*http.Request) string { return "192.0.2.7" }, Log: log, Now: s.clock.Now, Registerer: prometheus.NewRegistry(),
@@ -206,6 +212,10 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 // ServeHTTP is the smallest proxy: what lies below the prefix is ours, the rest
 // is an application that repeats what it was asked for.
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if action := map[string]string{"/logout": web.AliasSignOut, "/login": web.AliasSignIn}[r.URL.Path]; action != "" {
+		s.web.Alias(action).ServeHTTP(w, r)
+		return
+	}
 	alias := s.web.OAuth2Proxy && (strings.HasPrefix(r.URL.Path, "/oauth2/") || r.URL.Path == "/ping" || r.URL.Path == "/ready")
 	if alias || r.URL.Path == "/auth" || strings.HasPrefix(r.URL.Path, "/auth/") {
 		s.web.ServeHTTP(w, r)

@@ -1,0 +1,271 @@
+package web_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"authproxy/cookie"
+	"authproxy/devidp"
+	"authproxy/identity"
+	"authproxy/policy"
+)
+
+// class has the provider say that sign-ins are of this class.
+func (s *site) class(t *testing.T, acr string) {
+	t.Helper()
+	s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) {
+		if acr != "" {
+			claims["acr"] = acr
+		}
+	}})
+}
+
+// gold asks for a sign-in of the class gold.
+func gold() url.Values {
+	return url.Values{"acr_values": {"gold"}, "login_hint": {"alice"}, "rd": {"/vault"}}
+}
+
+func TestASignInIsAskedForWhatItMustShow(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	begun := b.get("/auth/sign-in/one?" + url.Values{"acr_values": {"gold silver"}, "max_age": {"300"}, "amr": {"otp"}, "rd": {"/vault"}}.Encode())
+	for name, want := range map[string]string{"acr_values": "gold silver", "max_age": "300", "prompt": "login"} {
+		if got := begun.query(name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	plain := b.get("/auth/sign-in/one?rd=/")
+	for _, name := range []string{"acr_values", "max_age", "prompt"} {
+		if got := plain.query(name); got != "" {
+			t.Errorf("any sign-in asks for %s=%s", name, got)
+		}
+	}
+}
+
+func TestASignInThatShowsItBeginsAnotherSession(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.newBrowser(t)
+	b.mustSignIn("alice")
+	before := b.sessionID()
+	s.class(t, "gold")
+	b.goesTo(b.get(b.beginAt("one", gold()).location()), "/vault")
+	if after := b.sessionID(); after == before || after == "" {
+		t.Errorf("the session's id is %q before and %q after, want another one", before, after)
+	}
+	// And now nobody is asked.
+	b.goesTo(b.get("/auth/sign-in?acr_values=gold&rd=/vault"), "/vault")
+}
+
+func TestASignInThatDoesNotShowItIsRefusedAndEndsNothing(t *testing.T) {
+	for name, row := range map[string]struct {
+		ask  url.Values
+		says string
+	}{
+		"no class":                   {gold(), "classes gold"},
+		"other means":                {url.Values{"amr": {"otp"}}, "means otp"},
+		"nobody says when":           {url.Values{"max_age": {"60"}}, "less than 1m ago"},
+		"long ago, whatever it took": {url.Values{"max_age": {"59"}}, "less than 59s ago"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, nil)
+			b := s.newBrowser(t)
+			b.mustSignIn("alice")
+			before := b.sessionID()
+			s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) {
+				if row.ask.Get("max_age") == "60" {
+					delete(claims, "auth_time")
+				} else {
+					claims["auth_time"] = s.clock.Now().Add(-time.Minute).Unix()
+				}
+			}})
+			row.ask.Set("login_hint", "alice")
+			row.ask.Set("rd", "/vault")
+			begun := b.get("/auth/sign-in/one?" + row.ask.Encode())
+			there, err := url.Parse(begun.location())
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := there.Query()
+			q.Del("prompt") // devidp would show its page
+			there.RawQuery = q.Encode()
+			back := b.get(there.String())
+			b.isPage(b.get(back.location()), http.StatusForbidden, "This page needs another sign-in", row.says, "Try again")
+			if got := b.sessionID(); got != before {
+				t.Errorf("the session is %q, want %q as before", got, before)
+			}
+		})
+	}
+}
+
+func TestAFirstSignInThatDoesNotShowItIsGoodForOtherPages(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	b.isPage(b.get(b.beginAt("one", gold()).location()), http.StatusForbidden, "This page needs another sign-in")
+	if b.user() != "alice@example.com" {
+		t.Errorf("signed in is %q, want alice", b.user())
+	}
+}
+
+func TestAProviderThatCannotDoItIsNotAskedAgain(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.newBrowser(t)
+	b.mustSignIn("alice")
+	s.idps["one"].SetFaults(devidp.Faults{CallbackEdit: func(q url.Values) {
+		q.Del("code")
+		q.Set("error", "unmet_authentication_requirements")
+	}})
+	b.isPage(b.get(b.beginAt("one", gold()).location()), http.StatusForbidden, "This page needs another sign-in")
+	if b.user() != "alice@example.com" {
+		t.Error("alice was signed out")
+	}
+}
+
+// The provider says that it did what it was asked for, and the rules want more
+// all the same: by itself that would never end.
+func TestRulesThatAreNeverContentDoNotSendABrowserRoundInCircles(t *testing.T) {
+	s := newSite(t, func(set *settings) {
+		set.needs = func(*http.Request, string) *policy.Ask { return &policy.Ask{ACRValues: []string{"gold"}} }
+	})
+	s.class(t, "gold")
+	b := s.newBrowser(t)
+	for range 3 {
+		b.goesTo(b.get(b.beginAt("one", gold()).location()), "/vault")
+	}
+	b.isPage(b.get("/auth/sign-in/one?"+gold().Encode()), http.StatusForbidden, "This page needs another sign-in")
+}
+
+func TestWithoutParametersTheRulesSayWhatIsNeeded(t *testing.T) {
+	s := newSite(t, func(set *settings) {
+		set.needs = func(_ *http.Request, returnTo string) *policy.Ask {
+			if !strings.HasPrefix(returnTo, "/vault") {
+				return nil
+			}
+			return &policy.Ask{ACRValues: []string{"gold"}}
+		}
+	})
+	b := s.newBrowser(t)
+	b.mustSignIn("alice")
+	// An ingress that only knows 401 sends a browser here that is signed in.
+	if got := b.get("/auth/sign-in?rd=/vault").query("acr_values"); got != "gold" {
+		t.Errorf("acr_values = %q, want gold", got)
+	}
+	b.goesTo(b.get("/auth/sign-in?rd=/"), "/")
+}
+
+func TestAFlowThatStartsAgainAsksForTheSame(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	back := b.authorize(b.get("/auth/sign-in/one?" + gold().Encode()))
+	b.jar = newJar(b.clock)
+	b.client.Jar = b.jar
+	again := b.get(back.location())
+	if got := again.query("acr_values"); again.StatusCode != http.StatusFound || got != "gold" {
+		t.Errorf("answer = %d, acr_values %q, want the sign-in to start again for gold", again.StatusCode, got)
+	}
+}
+
+func TestNobodyKnowsWhenIfTheProviderDoesNotSay(t *testing.T) {
+	s := newSite(t, nil)
+	s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) { delete(claims, "auth_time") }})
+	b := s.newBrowser(t)
+	b.mustSignIn("alice")
+	if got := b.get("/auth/sign-in?max_age=3600&rd=/").query("max_age"); got != "3600" {
+		t.Errorf("max_age = %q: a sign-in of which nobody knows when it was is taken for fresh", got)
+	}
+}
+
+func TestMappedClaimsAreToldToScripts(t *testing.T) {
+	s := newSite(t, func(set *settings) {
+		set.claims = identity.ClaimMap{"department": {From: "id_token.org.dept", Default: "none"}, "level": {From: "id_token.level"}}
+	})
+	b := s.newBrowser(t)
+	b.mustSignIn("alice")
+	_, v := b.api(http.MethodGet, "/auth/session", "")
+	if got := dig(v, "user", "department"); got != "none" || dig(v, "user", "level") != nil {
+		t.Errorf("department = %v, level = %v, want the default and nothing", got, dig(v, "user", "level"))
+	}
+	s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) {
+		claims["org"], claims["level"] = map[string]any{"dept": "sales"}, 3
+	}})
+	b.mustSignIn("alice")
+	_, v = b.api(http.MethodGet, "/auth/session", "")
+	if dig(v, "user", "department") != "sales" || dig(v, "user", "level") != 3.0 || dig(v, "user", "email") != "alice@example.com" {
+		t.Errorf("user = %v, want department sales and level 3 beside the rest", dig(v, "user"))
+	}
+}
+
+func TestClaimsThatDoNotFitEndTheSignInWithTheCause(t *testing.T) {
+	s := newSite(t, func(set *settings) { set.claims = identity.ClaimMap{"essay": {From: "id_token.essay"}} })
+	s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) { claims["essay"] = strings.Repeat("wxyz", identity.MaxClaimBytes/4) }})
+	b := s.newBrowser(t)
+	a := b.signIn("alice", "/")
+	b.isPage(a, http.StatusForbidden, "Sign-in could not be completed", "essay, from id_token.essay", "identity.claims")
+	if strings.Contains(a.body+s.log.String(), "wxyz") || b.user() != "" {
+		t.Errorf("the claim is told, or somebody is signed in: %q", b.user())
+	}
+}
+
+func TestTheApplicationsOwnSignOutLinkWorks(t *testing.T) {
+	own := []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
+	for name, row := range map[string]struct {
+		method  string
+		header  []string
+		signOut bool
+	}{
+		"its link":                        {http.MethodGet, own, true},
+		"its form":                        {http.MethodPost, own, true},
+		"a link elsewhere":                {http.MethodGet, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, false},
+		"a link of a neighbour":           {http.MethodGet, []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, false},
+		"the address bar":                 {http.MethodGet, []string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, false},
+		"a picture on its page":           {http.MethodGet, []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"}, false},
+		"a prefetch":                      {http.MethodGet, append([]string{"Sec-Purpose", "prefetch"}, own...), false},
+		"a browser that says nothing":     {http.MethodGet, nil, false},
+		"a form elsewhere":                {http.MethodPost, []string{"Sec-Fetch-Site", "cross-site"}, false},
+		"another method":                  {http.MethodPut, own, false},
+		"a look without following (HEAD)": {http.MethodHead, own, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newSite(t, nil).newBrowser(t)
+			b.mustSignIn("alice")
+			header := row.header
+			if row.method == http.MethodPost {
+				header = append([]string{"Content-Type", "application/x-www-form-urlencoded"}, header...)
+			}
+			a := b.send(row.method, "/logout?state=x&rd=https://evil.example/", "", header...)
+			if signedOut := b.user() == ""; signedOut != row.signOut {
+				t.Errorf("answer %d %s, signed out %v, want %v", a.StatusCode, a.location(), signedOut, row.signOut)
+			}
+			if strings.Contains(a.location()+a.body, "evil.example") {
+				t.Errorf("the way leads to where the query says: %s %s", a.location(), a.body)
+			}
+			if row.method == http.MethodGet && !row.signOut {
+				b.isPage(a, http.StatusOK, "Sign out")
+			}
+		})
+	}
+}
+
+func TestTheApplicationsOwnSignInLinkWorks(t *testing.T) {
+	b := newSite(t, nil).newBrowser(t)
+	if a := b.get("/login?next=/x"); a.StatusCode != http.StatusFound || !strings.Contains(a.location(), "/authorize?") {
+		t.Errorf("answer = %d %s, want the way to the provider", a.StatusCode, a.location())
+	}
+}
+
+func TestTheApplicationsCookiesEndWithTheSessionAndWithTheNextPerson(t *testing.T) {
+	const removed = "JSESSIONID=; Max-Age=0; Path=/app"
+	cleared := func(a answer) bool { return strings.Contains(strings.Join(a.Header["Set-Cookie"], "\n"), removed) }
+	b := newSite(t, func(set *settings) { set.foreign = []cookie.Foreign{{Name: "JSESSIONID", Path: "/app"}} }).newBrowser(t)
+	if a := b.signIn("alice", "/"); !cleared(a) {
+		t.Error("alice's first sign-in left what may be somebody's")
+	}
+	if a := b.signIn("alice", "/"); cleared(a) {
+		t.Error("alice's second sign-in removed her own")
+	}
+	if a := b.signIn("bob", "/"); !cleared(a) {
+		t.Error("bob's sign-in left alice's")
+	}
+	if a := b.signOut(); !cleared(a) {
+		t.Error("the sign-out left bob's")
+	}
+}
