@@ -89,7 +89,7 @@ func etc(t *testing.T) string {
 	}
 	key := runOK(t, "keys", "new")
 	for name, text := range map[string]string{
-		"keys": key, "keys.txt": key, "client_secret": "s3cret\n", "client_secret.txt": "s3cret\n",
+		"keys": key, "keys.txt": key, "client_secret": "s3cret\n", "app_password": "s3cret\n", "client_secret.txt": "s3cret\n",
 		"tls.crt": certPEM, "tls.key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "ca.pem": certPEM, "google.json": string(account),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
