@@ -98,12 +98,30 @@ func (l *loader) checkClaimValues(path string, claims map[string][]string) {
 	}
 }
 
-// checkMapped judges the path of a mapped claim.
-func (l *loader) checkMapped(path, claim string) {
+// isMapped says whether claim is the path of a mapped claim.
+func (l *loader) isMapped(claim string) bool {
 	for name := range l.cfg.Identity.Claims {
 		if claim == name || strings.HasPrefix(claim, name+".") {
-			return
+			return true
 		}
+	}
+	return false
+}
+
+// warnUnmapped warns of claims that a requirement names and nobody ever has.
+func (l *loader) warnUnmapped(path string, claims map[string][]string) {
+	for _, name := range slices.Sorted(maps.Keys(claims)) {
+		if !l.isMapped(name) {
+			l.warnings = append(l.warnings, Warning{path + "." + name, "can never be met, because the claim is not one of identity.claims",
+				"map it there, as in identity.claims: {" + name + ": id_token." + name + "}"})
+		}
+	}
+}
+
+// checkMapped judges the path of a mapped claim.
+func (l *loader) checkMapped(path, claim string) {
+	if l.isMapped(claim) {
+		return
 	}
 	l.fail(path, quote(claim)+" is not one of identity.claims", "map it there, as in identity.claims: {"+claim+": id_token."+claim+"}")
 }

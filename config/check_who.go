@@ -70,6 +70,7 @@ func (l *loader) checkRequire(path string, q *Require) {
 	}
 	l.checkMembers(path+".", q.Emails, q.Domains)
 	l.checkSignInNeeds(path, q)
+	l.warnUnmapped(path+".claims", q.Claims)
 	for i := range q.All {
 		l.checkRequire(fmt.Sprintf("%s.all[%d]", path, i), &q.All[i])
 	}

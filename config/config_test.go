@@ -187,7 +187,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 			{Path: "/internal/**", Deny: true},
 			{Path: "/admin/**", Require: &Require{
 				true, []string{"alice@example.com"}, []string{"example.com"}, []string{"staff"}, []string{"admin"},
-				map[string][]string{"org.department": {"sales", "it"}}, []string{"gold"}, []string{"mfa"}, 5 * time.Minute,
+				map[string][]string{"department": {"sales", "it"}}, []string{"gold"}, []string{"mfa"}, 5 * time.Minute,
 				`user.email.endsWith("@example.com") && request.method == "GET"`, []Require{{Groups: []string{"sre"}}},
 				[]Require{{Roles: []string{"owner"}}, {All: []Require{{Groups: []string{"a"}}, {Groups: []string{"b"}}}}},
 			}},
@@ -555,6 +555,8 @@ func TestWarnings(t *testing.T) {
 
 		{"insecure", "public_url: http://app.example.com\ncookie: {insecure: true}", "", "travel unencrypted"},
 		{"insecure without effect", "cookie: {insecure: true}", "", "has no effect with this public_url"},
+		{"a rule about a claim that nobody has", "rules: [{require: {all: [{claims: {dept: [a]}}]}}]", "", "rules[0].require.all[0].claims.dept: can never be met"},
+		{"a rule about a mapped claim", "identity: {claims: {dept: id_token.d}}\nrules: [{require: {claims: {dept.x: [a]}}}]", "", ""},
 		{"idle beyond the end", "session: {idle_timeout: 200h}", "", "session.idle_timeout: has no effect"},
 		{"idle before the end", "session: {idle_timeout: 1h}", "", ""},
 	}
