@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"authproxy/devidp"
+	"authproxy/identity"
 	"authproxy/oauth"
 	"authproxy/session"
 	"authproxy/web"
@@ -58,6 +60,40 @@ func TestTheSessionHoldsOnlyTheTokensThatAreNeeded(t *testing.T) {
 				t.Errorf("%s, scopes %v: %s is there: %v, want %v", tt.upstreamGets, tt.scopes, name, pair[0], pair[1])
 			}
 		}
+	}
+}
+
+func TestARefreshReadsTheClaimsAgain(t *testing.T) {
+	claims := identity.ClaimMap{"dept": {From: "id_token.dept"}, "plan": {From: "userinfo.plan", Default: "free"}}
+	s := newSite(t, func(set *settings) { set.scopes, set.claims = []string{"offline_access"}, claims })
+	log := &lockedBuffer{}
+	refresher := &web.Refresher{Providers: s.providers, Authorization: "jwt", Claims: claims, Log: slog.New(slog.NewTextHandler(log, nil))}
+	says := func(dept string) {
+		s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) { claims["dept"] = dept }})
+	}
+	says("sales")
+	was := s.held(t)
+	for _, step := range []struct {
+		says, want string
+		stale      bool
+	}{
+		{"support", "support", false},
+		{strings.Repeat("wxyz", identity.MaxClaimBytes/4), "support", true}, // the new tokens must not be lost
+	} {
+		says(step.says)
+		got, err := refresher.Refresh(t.Context(), was)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.User.Claims["dept"] != step.want || got.User.Claims["plan"] != "free" || got.Stale != step.stale || got.Tokens.Refresh == was.Tokens.Refresh {
+			t.Errorf("claims = %v, stale %v, want dept %s, plan free, stale %v, and a new refresh token", got.User.Claims, got.Stale, step.want, step.stale)
+		}
+		next := session.Session{ID: was.ID, AuthTime: was.AuthTime}
+		next.User, next.Tokens = got.User, got.Tokens
+		was = &next
+	}
+	if text := log.String(); !strings.Contains(text, "dept, from id_token.dept") || strings.Contains(text, "wxyz") {
+		t.Errorf("the log must name the claim and not tell it: %s", text)
 	}
 }
 

@@ -51,6 +51,9 @@ func (s *Server) capable(a *policy.Ask, current string) []*oauth.Provider {
 		}
 		all = append(all, p)
 	}
+	if len(all) == 0 {
+		return s.Providers // whoever made the link asks for what no rule wants
+	}
 	return all
 }
 
