@@ -33,10 +33,11 @@ func ParseAsk(q url.Values) *Ask {
 }
 
 func askedWords(q url.Values, name string) []string {
-	if len(q.Get(name)) > maxAsked {
+	words := strings.Fields(q.Get(name))
+	if len(words) == 0 || len(q.Get(name)) > maxAsked {
 		return nil
 	}
-	return strings.Fields(q.Get(name))
+	return words
 }
 
 // Query returns the parameters of a sign-in page that ask for a, none for nil.

@@ -135,6 +135,16 @@ func TestRulesThatAreNeverContentDoNotSendABrowserRoundInCircles(t *testing.T) {
 	b.isPage(b.get("/auth/sign-in/one?"+gold().Encode()), http.StatusForbidden, "This page needs another sign-in")
 }
 
+func TestAnotherSignInStaysAtTheProviderOfTheSession(t *testing.T) {
+	s := newSite(t, func(set *settings) { set.providers = []string{"one", "two"} })
+	b := s.newBrowser(t)
+	b.isPage(b.get("/auth/sign-in?acr_values=gold&rd=/vault"), http.StatusOK, "Provider one", "Provider two", "acr_values=gold")
+	b.get(b.beginAt("two", url.Values{"login_hint": {"alice"}, "rd": {"/"}}).location())
+	if got, want := b.get("/auth/sign-in?acr_values=gold&rd=/vault").query("redirect_uri"), origin+"/auth/callback/two"; got != want {
+		t.Errorf("the way leads back to %s, want %s", got, want)
+	}
+}
+
 func TestWithoutParametersTheRulesSayWhatIsNeeded(t *testing.T) {
 	s := newSite(t, func(set *settings) {
 		set.needs = func(_ *http.Request, returnTo string) *policy.Ask {
