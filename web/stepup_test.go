@@ -228,6 +228,7 @@ func TestTheApplicationsOwnSignOutLinkWorks(t *testing.T) {
 		"a link of a neighbour":           {http.MethodGet, []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, false},
 		"the address bar":                 {http.MethodGet, []string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, false},
 		"a picture on its page":           {http.MethodGet, []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"}, false},
+		"a frame on its page":             {http.MethodGet, []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, false},
 		"a prefetch":                      {http.MethodGet, append([]string{"Sec-Purpose", "prefetch"}, own...), false},
 		"a browser that says nothing":     {http.MethodGet, nil, false},
 		"a form elsewhere":                {http.MethodPost, []string{"Sec-Fetch-Site", "cross-site"}, false},
