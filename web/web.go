@@ -120,12 +120,11 @@ func New(c Config) (*Server, error) {
 			return nil, errors.New("web: redirects.after_sign_in and redirects.after_sign_out must be a path, or a URL of one of our hosts")
 		}
 	}
-	s.routes()
-	return s, nil
+	return s, s.routes()
 }
 
 // routes is everything below the prefix.
-func (s *Server) routes() {
+func (s *Server) routes() error {
 	s.mux = http.NewServeMux()
 	for pattern, handler := range map[string]page.HandlerFunc{
 		"GET /sign-in":             s.signIn,
@@ -154,8 +153,16 @@ func (s *Server) routes() {
 		method, local, _ := strings.Cut(pattern, " ")
 		s.mux.Handle(method+" "+s.Prefix+local, s.Pages.Handler(handler))
 	}
+	for name, contentType := range clientTypes() {
+		handler, err := clientFile(name, contentType)
+		if err != nil {
+			return err
+		}
+		s.mux.Handle("GET "+s.Prefix+"/"+name, s.Pages.Handler(handler))
+	}
 	// With "/static/" the mux would redirect "/static".
 	s.mux.Handle("GET "+s.Prefix+"/static/{file}", http.StripPrefix(s.Prefix, s.Pages.Static()))
+	return nil
 }
 
 // ServeHTTP answers r, whose path lies below the prefix. What is not a route is
