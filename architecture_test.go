@@ -42,6 +42,9 @@ func imports() map[string][]string {
 		"devidp":           {},
 		"devidp/legacyapp": {},
 
+		// What tests share; only test files import it.
+		"policy/policytest": {"policy"},
+
 		"session":  {"cookie"},
 		"identity": {"session", "policy", "token"},
 

@@ -26,6 +26,7 @@ var (
 // into their normal form.
 func (l *loader) check() {
 	l.checkListeners()
+	l.checkTrustedProxies()
 	l.checkPublicURL()
 	l.checkUpstreams()
 	l.checkCookieDomain()
@@ -40,6 +41,7 @@ func (l *loader) check() {
 	l.checkJWT()
 	l.checkRedirects()
 	l.checkOrigins()
+	l.checkCompat()
 	l.checkLimits()
 }
 
@@ -93,6 +95,15 @@ func (l *loader) checkExtAuthz() {
 	}
 	if e.ClientCAFile == "" && len(c.TrustedProxies) == 0 && l.ok("trusted_proxies") {
 		l.fail("ext_authz.listen", "would answer nobody, because nobody is named who may ask", "set trusted_proxies to the addresses of Envoy, or ext_authz.client_ca_file")
+	}
+}
+
+func (l *loader) checkTrustedProxies() {
+	for i, network := range l.cfg.TrustedProxies {
+		if network.IsValid() && network.Bits() == 0 {
+			l.fail(fmt.Sprintf("trusted_proxies[%d]", i), quote(network.String())+" trusts everybody, so that anybody can forge a client's address and the original URL",
+				"name the networks of your own proxies only, such as 10.0.0.0/8")
+		}
 	}
 }
 
@@ -486,6 +497,29 @@ func (l *loader) checkRedirect(path, target string) {
 	isWeb := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
 	if err != nil || strings.Contains(target, `\`) || !isPath && !isWeb {
 		l.fail(path, show(&field{}, target)+" is neither a path nor a web address", "write a path such as /home, or the full address of one of our hosts")
+	}
+}
+
+// checkCompat judges the endpoints of oauth2-proxy: its ingresses do not all say
+// which request they ask about, and rules that cannot be applied must not look as
+// if they were.
+func (l *loader) checkCompat() {
+	c := l.cfg
+	if !c.Compat.OAuth2Proxy {
+		if c.Compat.Convention != "" {
+			l.warnings = append(l.warnings, Warning{"compat.convention", "has no effect without compat.oauth2_proxy", "set compat.oauth2_proxy: true, or remove it"})
+		}
+		return
+	}
+	if c.Compat.Convention != "" {
+		return
+	}
+	for i, r := range c.Rules {
+		if r.Host != "" || r.Path != "" || len(r.Methods) > 0 {
+			l.fail("compat.convention", fmt.Sprintf("is not set, so that /oauth2/auth could not tell what rules[%d] is about", i),
+				"set it to nginx or forward, whichever headers the ingress sets, or remove host, path and methods from the rules")
+			return
+		}
 	}
 }
 

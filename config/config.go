@@ -15,6 +15,8 @@
 //	example    a value to copy, written as in YAML
 //	enum       the values that are allowed
 //	secret     the value is never shown
+//	like       of a list whose entries are groups like the one it is in: where the
+//	           schema describes that
 //	nonempty   an empty list is refused, because it reads like "nobody" and
 //	           means "anybody"
 //	required   an entry of a list must have it in the file
@@ -62,10 +64,12 @@ type Config struct {
 	Cookie         Cookie         `yaml:"cookie" doc:"The session's cookie and the keys that seal it."`
 	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
 	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
+	HTML           HTML           `yaml:"html" doc:"What is done to the upstream's pages."`
 	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
 	ExtAuthz       ExtAuthz       `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
 	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
 	Log            Log            `yaml:"log" doc:"What is written to the log."`
+	Compat         Compat         `yaml:"compat" doc:"Endpoints and headers of other programs, for moving from them."`
 	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
 	Server         Server         `yaml:"server" doc:"Limits of the public listener."`
 }
@@ -179,24 +183,32 @@ type SignIn struct {
 // Deny and Require is set. Host and Path are patterns, passed through as they
 // were written.
 type Rule struct {
-	Name      string   `yaml:"name" example:"admin area" doc:"A name for logs and for the page that refuses."`
-	Host      string   `yaml:"host" example:"app.example.com" doc:"The hosts this rule is for. Empty means any."`
-	Path      string   `yaml:"path" example:"/admin/**" doc:"The paths this rule is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
-	Methods   []string `yaml:"methods" nonempty:"true" example:"[GET, POST]" doc:"The methods this rule is for. Absent means any. GET includes HEAD."`
-	Allow     string   `yaml:"allow" enum:"anyone" example:"anyone" doc:"Let the request through without signing in."`
-	Deny      bool     `yaml:"deny" example:"true" doc:"Refuse the request, whoever asks."`
-	Require   *Require `yaml:"require" example:"{roles: [admin]}" doc:"What a user needs. Everything that is given must hold; within a list one is enough."`
-	Preflight string   `yaml:"preflight" enum:"pass" example:"pass" doc:"Let CORS preflights of these requests through. Not together with deny."`
+	Name      string         `yaml:"name" example:"admin area" doc:"A name for logs and for the page that refuses."`
+	Host      string         `yaml:"host" example:"app.example.com" doc:"The hosts this rule is for. Empty means any."`
+	Path      string         `yaml:"path" example:"/admin/**" doc:"The paths this rule is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
+	Methods   []string       `yaml:"methods" nonempty:"true" example:"[GET, POST]" doc:"The methods this rule is for. Absent means any. GET includes HEAD."`
+	Clients   []netip.Prefix `yaml:"clients" nonempty:"true" example:"[10.0.0.0/8]" doc:"The networks of the clients this rule is for. Absent means any. Behind a proxy, trusted_proxies must name it."`
+	Allow     string         `yaml:"allow" enum:"anyone" example:"anyone" doc:"Let the request through without signing in."`
+	Deny      bool           `yaml:"deny" example:"true" doc:"Refuse the request, whoever asks."`
+	Require   *Require       `yaml:"require" example:"{roles: [admin]}" doc:"What a user needs. Everything that is given must hold; within a list one is enough."`
+	Preflight string         `yaml:"preflight" enum:"pass" example:"pass" doc:"Let CORS preflights of these requests through. Not together with deny."`
 }
 
 // Require is what a rule asks of a user. Every field that is set must hold;
 // within a list, one value is enough. At least one field is set.
 type Require struct {
-	SignedIn bool     `yaml:"signed_in" example:"true" doc:"A session."`
-	Emails   []string `yaml:"emails" nonempty:"true" example:"[alice@example.com]" doc:"One of these verified addresses."`
-	Domains  []string `yaml:"domains" nonempty:"true" example:"[example.com]" doc:"A verified address of one of these domains."`
-	Groups   []string `yaml:"groups" nonempty:"true" example:"[staff]" doc:"One of these groups."`
-	Roles    []string `yaml:"roles" nonempty:"true" example:"[admin]" doc:"One of these roles; see identity.roles."`
+	SignedIn bool                `yaml:"signed_in" example:"true" doc:"A session."`
+	Emails   []string            `yaml:"emails" nonempty:"true" example:"[alice@example.com]" doc:"One of these verified addresses."`
+	Domains  []string            `yaml:"domains" nonempty:"true" example:"[example.com]" doc:"A verified address of one of these domains."`
+	Groups   []string            `yaml:"groups" nonempty:"true" example:"[staff]" doc:"One of these groups."`
+	Roles    []string            `yaml:"roles" nonempty:"true" example:"[admin]" doc:"One of these roles; see identity.roles."`
+	Claims   map[string][]string `yaml:"claims" nonempty:"true" example:"{department: [sales, it]}" doc:"For each claim one of its values. The name may be a path, such as org.department; where it meets a list, one entry is enough."`
+	ACR      []string            `yaml:"acr" nonempty:"true" example:"[urn:example:gold]" doc:"A sign-in of one of these classes, as the provider names them. Who lacks nothing else is asked to sign in again."`
+	AMR      []string            `yaml:"amr" nonempty:"true" example:"[mfa]" doc:"A sign-in by one of these means, such as mfa or hwk. Who lacks nothing else is asked to sign in again."`
+	Fresh    time.Duration       `yaml:"fresh" example:"5m" doc:"A sign-in less than this ago. Who lacks nothing else is asked to sign in again."`
+	When     string              `yaml:"when" example:"'request.method == \"GET\"'" doc:"A CEL expression about user, request and session that must be true. One that cannot be evaluated refuses."`
+	All      []Require           `yaml:"all" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {fresh: 5m}]" doc:"All of these, each written like require itself."`
+	Any      []Require           `yaml:"any" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {groups: [staff]}]" doc:"At least one of these, each written like require itself."`
 }
 
 // Paths loosens the refusal of ambiguous paths.
@@ -249,6 +261,12 @@ type JWT struct {
 	Issuer   string        `yaml:"issuer" derived:"public_url + prefix" example:"https://app.example.com/auth" doc:"The iss of the tokens."`
 	Audience string        `yaml:"audience" derived:"public_url" example:"https://app.example.com" doc:"The aud of the tokens."`
 	TTL      time.Duration `yaml:"ttl" default:"15m" example:"5m" doc:"How long a token is good for, from 1m to 24h. Never longer than the session."`
+	Expose   string        `yaml:"expose" default:"token_endpoint" enum:"token_endpoint,session,none" example:"session" doc:"How a page's scripts get a token, for calls to other services: from prefix + /token, with prefix + /session as well (access_token and expires_at), or not at all."`
+}
+
+// HTML is what is done to the upstream's pages.
+type HTML struct {
+	InjectClient bool `yaml:"inject_client" default:"false" example:"true" doc:"Add client.js to the end of the upstream's HTML pages, for an application that cannot be changed: a page that is open when its session ends loads anew. Pages then come from the upstream uncompressed; a Content-Security-Policy of the application must allow scripts of its own origin."`
 }
 
 // Redirects are addresses for when a request names none. Each is a path or an
@@ -265,6 +283,12 @@ type ExtAuthz struct {
 	CertFile     string `yaml:"cert_file" example:"/etc/authproxy/grpc.crt" doc:"The certificate chain, in PEM. Without it, the listener speaks HTTP/2 without TLS."`
 	KeyFile      string `yaml:"key_file" example:"/etc/authproxy/grpc.key" doc:"The private key of the certificate, in PEM."`
 	ClientCAFile string `yaml:"client_ca_file" example:"/etc/authproxy/mesh-ca.crt" doc:"Certificates in PEM of the authorities that vouch for clients (mutual TLS). Whoever shows a certificate of theirs may ask, from any address."`
+}
+
+// Compat has other programs' ways answered, too.
+type Compat struct {
+	OAuth2Proxy bool   `yaml:"oauth2_proxy" default:"false" example:"true" doc:"Answer at the endpoints of oauth2-proxy, too: /oauth2/ with start, callback, auth, userinfo, sign_in and sign_out, and /ping and /ready; and tell X-Auth-Request-User, -Email, -Groups, -Preferred-Username and -Access-Token. With one provider, the redirect URI is public_url + /oauth2/callback. With prefix: /oauth2, an ingress that was set up for oauth2-proxy needs no other change than the address."`
+	Convention  string `yaml:"convention" enum:"nginx,forward" example:"nginx" doc:"Where /oauth2/auth reads the original request: nginx is X-Original-URL and X-Original-Method, as ingress-nginx sends them, forward is X-Forwarded-Method, -Proto, -Host and -Uri, as Traefik does. Needed where a rule names a host, a path or methods; without it, only who is signed in decides."`
 }
 
 // WebSocket is how connections are treated that speak WebSocket.

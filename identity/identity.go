@@ -241,7 +241,8 @@ func (r *Resolver) complete(w *Who) {
 	w.Roles = r.Roles.Roles(email, w.User.Groups)
 	w.Admitted = r.Admits(&w.User)
 	w.Principal = policy.Principal{
-		ID: w.User.ID, Email: email, Groups: w.User.Groups, Roles: w.Roles, Provider: w.User.Provider,
+		ID: w.User.ID, Name: w.User.Name, Email: email, Groups: w.User.Groups, Roles: w.Roles, Provider: w.User.Provider,
+		AuthTime: w.AuthTime, AMR: w.AMR,
 	}
 	w.groups = w.User.Groups
 	r.setHeaders(w)

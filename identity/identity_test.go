@@ -154,7 +154,10 @@ func TestASessionSaysWhoItIs(t *testing.T) {
 	b := newBench(t, nil)
 	w := b.as(alice())
 	id := session.UserID("https://id.example.com", "248289761001")
-	want := policy.Principal{ID: id, Email: "alice@example.com", Groups: []string{"ops", "staff"}, Roles: []string{"admin", "editor", "staff"}, Provider: "corp"}
+	want := policy.Principal{
+		ID: id, Name: "Alice Adams", Email: "alice@example.com", Groups: []string{"ops", "staff"}, Roles: []string{"admin", "editor", "staff"},
+		Provider: "corp", AuthTime: w.Session.AuthTime, AMR: []string{"pwd"},
+	}
 	if diff := cmp.Diff(want, w.Principal); diff != "" {
 		t.Errorf("principal, difference (-want +got):\n%s", diff)
 	}

@@ -222,10 +222,8 @@ func (p *Proxy) allowed(x *exchange) *authv3.CheckResponse {
 	} else if ours {
 		ok.HeadersToRemove = append(ok.HeadersToRemove, "cookie")
 	}
-	if len(x.cookies) > 0 && !p.Sessions.Ended(x.verdict.who.SessionID) {
-		for _, line := range x.cookies {
-			ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, add("Set-Cookie", line))
-		}
+	for _, line := range p.renewals(x) {
+		ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, add("Set-Cookie", line))
 	}
 	return &authv3.CheckResponse{
 		Status: &status.Status{Code: int32(codes.OK)}, DynamicMetadata: dynamicMetadata(x),

@@ -25,11 +25,8 @@ type verdict struct {
 // judge authenticates o and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
 func (p *Proxy) judge(o *original) (verdict, error) {
-	if (p.Rules.NamesHost() || o.asked()) && !p.Hosts.Contains(o.host) {
-		// Whoever makes up a host would slip past the rules for the real ones,
-		// and an ingress that asks for a strange one is not ours.
-		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
-			Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+	if err := p.checkHost(o); err != nil {
+		return verdict{}, err
 	}
 	if opensWebSocket(o.header) && !p.mayOpenWebSocket(o.header["Origin"]) {
 		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "cross_site",
@@ -49,9 +46,7 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 	if who != nil && who.Admitted {
 		principal = &who.Principal
 	}
-	request := policy.Request{
-		Method: o.method, Host: o.host, Path: path, Preflight: page.Preflight(o.method, o.header), ClientIP: o.client,
-	}
+	request := p.policyRequest(o, path)
 	v.decision = p.Rules.Decide(&request, principal)
 	if request.Preflight == "" || !v.decision.Public { // one that passes brings no credentials, so there is nobody to ask about
 		v.decision = o.narrow.apply(v.decision, principal)
@@ -75,6 +70,24 @@ func unavailable(err error) error {
 		Message: "Sessions cannot be looked up at the moment. Whoever is signed in stays signed in."}
 }
 
+// checkHost refuses a host that is nobody's where rules name hosts: whoever
+// makes one up would slip past the rules for the real ones. An ingress that asks
+// about a strange one is not ours.
+func (p *Proxy) checkHost(o *original) error {
+	if !p.Rules.NamesHost() && !o.asked() || p.Hosts.Contains(o.host) {
+		return nil
+	}
+	return &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
+		Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+}
+
+// policyRequest is o as rules see it.
+func (p *Proxy) policyRequest(o *original, path policy.Path) policy.Request {
+	return policy.Request{
+		Method: o.method, Host: o.host, Path: path, Preflight: page.Preflight(o.method, o.header), ClientIP: o.client, Now: p.Now(),
+	}
+}
+
 // parsePath judges the path where a rule or a route depends on it.
 func (p *Proxy) parsePath(t target) (policy.Path, error) {
 	if !p.namesPath {
@@ -96,11 +109,11 @@ func (p *Proxy) parsePath(t target) (policy.Path, error) {
 // is a machine's and is never sent to a page.
 func (p *Proxy) refuse(o *original, v verdict, idErr error) error {
 	switch {
-	case v.decision.Outcome == policy.Deny:
+	case v.decision.Outcome == policy.Deny, v.decision.Outcome == policy.StepUp:
 		return p.forbidden(o, v)
 	case v.who != nil: // signed in, but no longer among those whom sign_in names
 		return p.notAdmitted(o, v.who)
-	case o.asked() && p.isBelow(o.request.URL.Path):
+	case o.asked() && p.isOurs(o.request.URL.Path):
 		return p.ownPage(o)
 	}
 	signIn := p.signInURL(o, nil)

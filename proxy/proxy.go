@@ -85,6 +85,13 @@ type Config struct {
 	// those of Hosts, as browsers serialize them; "*" stands for all.
 	AllowedOrigins []string
 
+	// OAuth2Proxy has the endpoints of oauth2-proxy answered, too. Own answers
+	// them, except for /oauth2/auth, which reads the original as Convention says:
+	// [ConventionNginx], [ConventionForward], or not at all, if it is empty and no
+	// rule needs it.
+	OAuth2Proxy bool
+	Convention  string
+
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string
 	// AccessLog takes one line of JSON for each request that is to be logged,
@@ -119,6 +126,9 @@ type Proxy struct {
 
 // New returns the Proxy of c. Close it to stop its watch over open connections.
 func New(c Config) (*Proxy, error) {
+	if c.OAuth2Proxy && c.Convention == "" && (c.Rules.NamesHost() || c.Rules.NamesPath() || c.Rules.NamesMethod()) {
+		return nil, errors.New("proxy: rules name a host, a path or methods, and no convention says where /oauth2/auth finds them")
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -128,9 +138,12 @@ func New(c Config) (*Proxy, error) {
 	if c.Identity.Config.Authorization != identity.AuthorizationPass {
 		strip = append(strip, "Authorization")
 	}
+	if c.OAuth2Proxy {
+		strip = append(strip, accessTokenHeader)
+	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
-	p.paths = newStripper(pathNames())
-	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
+	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
@@ -202,11 +215,16 @@ func (p *Proxy) serveOwn(w *recorder, r *http.Request, x *exchange) {
 // isOwn says whether r belongs to us. What decodes or cleans to a path of ours
 // is ours too, and 404 there: an application must not answer in our place.
 func (p *Proxy) isOwn(r *http.Request) bool {
-	return p.isBelow(r.URL.Path) || p.isBelow(path.Clean(r.URL.Path))
+	return p.isOurs(r.URL.Path) || p.isOurs(path.Clean(r.URL.Path))
 }
 
-func (p *Proxy) isBelow(decoded string) bool {
-	rest, ok := strings.CutPrefix(decoded, p.Prefix)
+// isOurs says whether a path is one of ours, and none of an application's.
+func (p *Proxy) isOurs(decoded string) bool {
+	return isBelow(decoded, p.Prefix) || p.OAuth2Proxy && (isBelow(decoded, oauth2Prefix) || decoded == "/ping" || decoded == "/ready")
+}
+
+func isBelow(decoded, prefix string) bool {
+	rest, ok := strings.CutPrefix(decoded, prefix)
 	return ok && (rest == "" || rest[0] == '/')
 }
 

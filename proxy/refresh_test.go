@@ -351,3 +351,37 @@ func TestWhatRefreshesNothing(t *testing.T) {
 		t.Error("an allowed request refreshes nothing either: the test proves nothing")
 	}
 }
+
+// TestAnIngressThatLosesCookiesHarmsNobody: many hand on no Set-Cookie of an
+// allowing answer, so that the browser shows its first cookie for ever. All the
+// same each refresh token is used once, in time, and the application has a token
+// that is good.
+func TestAnIngressThatLosesCookiesHarmsNobody(t *testing.T) {
+	for _, authorization := range []string{identity.AuthorizationAccessToken, identity.AuthorizationJWT} {
+		t.Run(authorization, func(t *testing.T) {
+			rw := newRefreshing(t, loopbackTrusted(nil), authorization)
+			first := rw.signIn()
+			for round := range 6 {
+				rw.clock.advance(tokenLife + time.Second)
+				var wg sync.WaitGroup
+				for i := range 20 {
+					wg.Go(func() {
+						a := ask{target: fmt.Sprintf("/app/%d", i), header: browser(first)}
+						got := rw.do([]ask{askForward(a), askNginx(a), askEnvoy(a)}[i%3])
+						token := got.Header.Get("Authorization")
+						if got.StatusCode != 200 || authorization == identity.AuthorizationAccessToken && !rw.accepted(token) {
+							t.Errorf("round %d, request %d: status %d with %.20q, want 200 with a token that is good", round+1, i, got.StatusCode, token)
+						}
+						if n := len(got.Header["Set-Cookie"]); n != 1 {
+							t.Errorf("round %d, request %d: %d cookies, want the newest, as the browser does not have it", round+1, i, n)
+						}
+					})
+				}
+				wg.Wait()
+				if n := rw.refreshes(); n != round+1 {
+					t.Fatalf("round %d: the provider was asked %d times, want %d", round+1, n, round+1)
+				}
+			}
+		})
+	}
+}

@@ -33,6 +33,9 @@ func (p *Proxy) dialect(r *http.Request) (d dialect, rest string, ok bool) {
 	if !strings.HasPrefix(raw, "/") {
 		raw = withoutAuthority(raw, r.URL.Scheme)
 	}
+	if endpoint, _, _ := strings.Cut(raw, "?"); p.OAuth2Proxy && endpoint == oauth2Prefix+"/auth" {
+		return p.oauth2Dialect(), "", true
+	}
 	local, ok := strings.CutPrefix(raw, p.Prefix+"/verify/")
 	if !ok {
 		return dialect{}, "", false
@@ -124,7 +127,7 @@ func (p *Proxy) verify(w *recorder, r *http.Request, x *exchange, d dialect, res
 
 // ask reads into x the original that r asks about.
 func (p *Proxy) ask(r *http.Request, x *exchange, d dialect, rest string) error {
-	if !p.Trusted.Trusts(r) {
+	if d.face != faceOAuth2 && !p.Trusted.Trusts(r) {
 		return p.untrusted(x, peer(r).String())
 	}
 	o, err := d.read(r, rest)
@@ -197,14 +200,25 @@ func (p *Proxy) tell(x *exchange, set func(name, value string)) {
 		}
 		set(name, value)
 	}
-	if p.Identity.Config.Authorization == identity.AuthorizationPass {
-		return
-	}
 	value := ""
 	if len(x.authorization) > 0 {
 		value = x.authorization[0]
 	}
-	set("Authorization", value)
+	if p.OAuth2Proxy {
+		set(accessTokenHeader, p.accessToken(value))
+	}
+	if p.Identity.Config.Authorization != identity.AuthorizationPass {
+		set("Authorization", value)
+	}
+}
+
+// renewals returns the cookies of ours that the browser does not have yet, none if
+// the session has ended since.
+func (p *Proxy) renewals(x *exchange) []string {
+	if len(x.cookies) == 0 || p.Sessions.Ended(x.verdict.who.SessionID) {
+		return nil
+	}
+	return x.cookies
 }
 
 // maxSetCookie bounds the one cookie of an allowing answer, in bytes with its
@@ -216,11 +230,8 @@ const maxSetCookie = 4096
 // if there is none that stands for itself. A part of a cookie would break the
 // session, and to leave a renewal out is harmless.
 func (p *Proxy) onlyCookie(x *exchange) string {
-	if len(x.cookies) == 0 || p.Sessions.Ended(x.verdict.who.SessionID) {
-		return ""
-	}
 	only := ""
-	for _, line := range x.cookies {
+	for _, line := range p.renewals(x) {
 		c, err := http.ParseSetCookie(line)
 		switch {
 		case err != nil || only != "" && c.MaxAge >= 0:

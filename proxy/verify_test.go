@@ -1,17 +1,21 @@
 package proxy
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"authproxy/identity"
+	"authproxy/page"
 	"authproxy/policy"
 	"authproxy/session"
 )
@@ -320,6 +324,13 @@ func TestNarrowing(t *testing.T) {
 			}
 		}
 	}
+	// A preflight that passes brings nobody, whoever is asked for.
+	api := newWorld(t, loopbackTrusted(adminsBelowAdmin()))
+	preflight := askForward(ask{method: "OPTIONS", target: "/api/x", header: http.Header{"Origin": {"https://spa.example.net"}, "Access-Control-Request-Method": {"PUT"}}})
+	preflight.target += "?allowed_groups=ops"
+	if got := api.do(preflight); got.StatusCode != 200 {
+		t.Errorf("a preflight that passes: status %d, want 200", got.StatusCode)
+	}
 	// Envoy's query is the client's.
 	if got := w.do(askEnvoy(ask{target: "/a?allowed_groups=ops", header: browser(who["bob"])})); got.StatusCode != 200 {
 		t.Errorf("envoy: status %d, want 200: the query is the original's", got.StatusCode)
@@ -356,4 +367,54 @@ func FuzzOriginalURL(f *testing.F) {
 			t.Errorf("parseOriginalURL(%q) = %q, %q; net/url sees %q, %q", raw, host, decoded, u.Host, u.Path)
 		}
 	})
+}
+
+// TestACookieThatNoBrowserKeepsIsLeftOut.
+func TestACookieThatNoBrowserKeepsIsLeftOut(t *testing.T) {
+	w := newWorld(t, loopbackTrusted(nil))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", w.signIn(bob()))
+	who, err := w.resolver.Identify(r)
+	w.must(err)
+	whole, gone := "a=b; Path=/; Max-Age=60", "a_0=; Path=/; Max-Age=0"
+	for name, tt := range map[string]struct {
+		cookies []string
+		want    string
+	}{
+		"none":                       {nil, ""},
+		"one":                        {[]string{whole}, whole},
+		"one, and the end of others": {[]string{gone, whole, gone}, whole},
+		"two":                        {[]string{whole, whole}, ""},
+		"the end of one":             {[]string{gone}, ""},
+		"one that is too long":       {[]string{whole + "; Domain=" + strings.Repeat("a", maxSetCookie)}, ""},
+		"one that is none":           {[]string{"=;"}, ""},
+	} {
+		x := &exchange{cookies: tt.cookies, verdict: verdict{who: who}}
+		if got := w.proxy.onlyCookie(x); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+	w.sessions.End(httptest.NewRecorder(), r)
+	if got := w.proxy.onlyCookie(&exchange{cookies: []string{whole}, verdict: verdict{who: who}}); got != "" {
+		t.Errorf("of a session that has ended: %q, want none", got)
+	}
+}
+
+// TestAStoreThatIsDownSignsNobodyOut: that is 503 at every face, and no cookie
+// changes.
+func TestAStoreThatIsDownSignsNobodyOut(t *testing.T) {
+	w := newWorld(t, loopbackTrusted(nil))
+	down := unavailable(errors.New("no route to the database"))
+	for _, redirects := range []bool{false, true} {
+		rec := httptest.NewRecorder()
+		x := &exchange{original: w.proxy.direct(httptest.NewRequest("GET", "/", nil), faceNginx)}
+		w.proxy.deny(rec, x, redirects, down)
+		if rec.Code != 503 || rec.Header().Get("Retry-After") == "" || rec.Header().Get("Set-Cookie") != "" || strings.Contains(rec.Body.String(), "database") {
+			t.Errorf("status %d, Retry-After %q, Set-Cookie %q, want 503 and no word of the cause: %s", rec.Code, rec.Header().Get("Retry-After"), rec.Header().Get("Set-Cookie"), rec.Body)
+		}
+	}
+	gone := context.Canceled
+	if err := unavailable(gone); !errors.Is(err, gone) || errors.As(err, new(*page.Error)) {
+		t.Errorf("a client that has gone is answered with %v", err)
+	}
 }
