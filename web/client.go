@@ -6,6 +6,7 @@ import (
 	"embed"
 	"encoding/base64"
 	"fmt"
+	"html"
 	"net/http"
 	"time"
 
@@ -22,6 +23,13 @@ var clientFiles embed.FS
 func clientTypes() map[string]string {
 	const script = "text/javascript; charset=utf-8"
 	return map[string]string{"client.js": script, "user-button.js": script, "client.d.ts": "text/plain; charset=utf-8"}
+}
+
+// ClientTag returns the element that loads client.js into a page of an
+// application that does not know of it: the page loads anew when its session has
+// ended.
+func ClientTag(prefix string) string {
+	return "\n<script type=\"module\" src=\"" + html.EscapeString(prefix) + "/client.js?reload\"></script>\n"
 }
 
 // clientFile returns what serves a file of the library. It is the same for

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -41,6 +42,12 @@ type sessionJSON struct {
 	UserAgent  string   `json:"userAgent,omitempty"`
 	Provider   string   `json:"provider"`
 	AMR        []string `json:"amr"`
+	// Data is what the application keeps in the session.
+	Data json.RawMessage `json:"data,omitempty"`
+	// AccessToken is our token and TokenExpiresAt its end in Unix seconds, where
+	// jwt.expose is session.
+	AccessToken    string `json:"access_token,omitempty"`
+	TokenExpiresAt int64  `json:"expires_at,omitempty"`
 }
 
 type sessionAnswer struct {
@@ -51,7 +58,7 @@ type sessionAnswer struct {
 
 // describe is what GET /session says of w. Lists are never null: scripts
 // iterate over them.
-func describe(w *identity.Who) sessionAnswer {
+func (s *Server) describe(w *identity.Who) (sessionAnswer, error) {
 	a := sessionAnswer{
 		User: userJSON{
 			ID: w.User.ID, Name: w.User.Name, Email: w.User.Email, EmailVerified: w.User.EmailVerified,
@@ -64,9 +71,14 @@ func describe(w *identity.Who) sessionAnswer {
 	}
 	if s := w.Session; s != nil {
 		a.Session.CreatedAt, a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(s.CreatedAt), rfc3339(s.UpdatedAt), rfc3339(s.LastSeenAt)
-		a.Session.IPAddress, a.Session.UserAgent = s.IP, s.UserAgent
+		a.Session.IPAddress, a.Session.UserAgent, a.Session.Data = s.IP, s.UserAgent, s.Data
 	}
-	return a
+	if s.ExposeTokens != ExposeSession {
+		return a, nil
+	}
+	raw, expires, err := s.Identity.Token(w)
+	a.Session.AccessToken, a.Session.TokenExpiresAt = raw, expires.Unix()
+	return a, err
 }
 
 func orEmpty(list []string) []string {
@@ -113,14 +125,18 @@ func (s *Server) cookieSession(r *http.Request) (*identity.Who, error) {
 // a page that polls it would keep a session alive for ever.
 func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.who(r)
-	switch {
-	case err == nil:
-		page.WriteJSON(w, http.StatusOK, describe(who))
-	case errors.Is(err, identity.ErrAnonymous), errors.Is(err, identity.ErrBearer):
+	if errors.Is(err, identity.ErrAnonymous) || errors.Is(err, identity.ErrBearer) {
 		page.WriteJSON(w, http.StatusOK, nil)
-	default:
+		return nil
+	}
+	if err != nil {
 		return err
 	}
+	a, err := s.describe(who)
+	if err != nil {
+		return err
+	}
+	page.WriteJSON(w, http.StatusOK, a)
 	return nil
 }
 
@@ -145,7 +161,10 @@ func (s *Server) extendSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a := describe(who)
+	a, err := s.describe(who)
+	if err != nil {
+		return err
+	}
 	a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(extended.UpdatedAt), rfc3339(extended.LastSeenAt)
 	a.Session.ExpiresAt, a.Expires = rfc3339(extended.End()), rfc3339(extended.End())
 	page.WriteJSON(w, http.StatusOK, a)
@@ -230,6 +249,9 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 
 // token hands the minted JWT to scripts that call another service.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
+	if s.ExposeTokens == ExposeNone {
+		return &page.Error{Status: http.StatusNotFound, Message: "Pages get no tokens here."}
+	}
 	who, err := s.signedIn(r)
 	if err != nil {
 		return err

@@ -44,6 +44,13 @@ import (
 	"authproxy/token"
 )
 
+// How a page's scripts get our tokens.
+const (
+	ExposeEndpoint = "token_endpoint" // from /token
+	ExposeSession  = "session"        // with /session, too
+	ExposeNone     = "none"           // not at all
+)
+
 // Config is what a [Server] needs.
 type Config struct {
 	// Prefix is the path that everything here lies below, such as "/auth".
@@ -61,6 +68,8 @@ type Config struct {
 	Identity  *identity.Resolver
 	Tokens    *token.Issuer
 	Pages     *page.Renderer
+	// ExposeTokens says how scripts get our tokens; "" means ExposeEndpoint.
+	ExposeTokens string
 	// Sealer and Cookies are for the cookies of sign-ins under way. The domain in
 	// Cookies is that of the session's cookie; hosts outside it get their sessions
 	// by the hand-off.
