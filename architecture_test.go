@@ -42,8 +42,10 @@ func imports() map[string][]string {
 		"devidp":           {},
 		"devidp/legacyapp": {},
 
-		"session":  {"cookie"},
-		"identity": {"session", "policy", "token"},
+		"session":           {"cookie"},
+		"session/memstore":  {"session"},
+		"session/storetest": {"session"},
+		"identity":          {"session", "policy", "token"},
 
 		// Side by side: neither knows the other.
 		"web":   {"cookie", "identity", "oauth", "page", "policy", "session", "token"},
