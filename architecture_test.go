@@ -44,7 +44,7 @@ func imports() map[string][]string {
 
 		"session":           {"cookie"},
 		"session/memstore":  {"session"},
-		"session/storetest": {"session"},
+		"session/storetest": {"session", "cookie"},
 		"identity":          {"session", "policy", "token"},
 
 		// Side by side: neither knows the other.

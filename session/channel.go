@@ -188,3 +188,7 @@ func (t *stored) resealAll(ctx context.Context) {
 		sleep(ctx, resealPause)
 	}
 }
+
+// Hears says whether all changes in the store are known, so that what is held in
+// memory counts. Without a store there is nothing to hear.
+func (m *Manager) Hears() bool { return m.stored == nil || !m.stored.blind(m.Now()) }
