@@ -55,10 +55,28 @@ func (m *Manager) Run(ctx context.Context) {
 	if m.stored == nil {
 		return
 	}
-	var wg sync.WaitGroup
-	for _, keep := range []func(context.Context){m.stored.watch, m.stored.sweep, m.stored.resealAll, m.stored.recordAll} {
-		wg.Go(func() { keep(ctx) })
+	m.stored.run(ctx)
+}
+
+// run is [Manager.Run]. It ends with close, too, which waits for it.
+func (t *stored) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
+	t.life.Lock()
+	if t.closed {
+		t.life.Unlock()
+		return
 	}
+	var wg sync.WaitGroup
+	for _, keep := range []func(context.Context){t.watch, t.sweep, t.resealAll, t.recordAll} {
+		wg.Add(1)
+		t.work.Go(func() {
+			defer wg.Done()
+			keep(ctx)
+		})
+	}
+	t.life.Unlock()
 	wg.Wait()
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -177,20 +176,4 @@ func (m *Manager) Reseal(ctx context.Context) (int, error) {
 		return 0, ErrNoStore
 	}
 	return m.Store.Reseal(ctx, m.stored.reseal)
-}
-
-// Warnings returns what in the clocks of c is allowed, but will not do what it
-// seems to say, a sentence each.
-func (c *Config) Warnings() []string {
-	var all []string
-	hard := c.AbsoluteMaxAge
-	if hard > 0 && c.MaxAge >= hard {
-		all = append(all, fmt.Sprintf("absolute_max_age, %v, ends a session before it can slide: max_age, %v, is not shorter", hard, c.MaxAge))
-	} else if hard > 0 && c.UpdateAge >= hard {
-		all = append(all, fmt.Sprintf("a session ends, after %v, before it is old enough to slide, %v", hard, c.UpdateAge))
-	}
-	if c.IdleTimeout >= c.MaxAge {
-		all = append(all, fmt.Sprintf("idle_timeout, %v, has no effect: max_age, %v, is not longer", c.IdleTimeout, c.MaxAge))
-	}
-	return slices.Clip(all)
 }
