@@ -27,7 +27,10 @@ type held struct {
 
 	touching atomic.Bool  // a touch is under way
 	touchAt  atomic.Int64 // Unix milliseconds; no touch before
-	asked    atomic.Int64 // the same of when somebody who keeps a connection open made us ask
+
+	// Of those who keep a connection open, and ask again and again.
+	asking atomic.Bool  // the store is being read for them
+	overAt atomic.Int64 // Unix milliseconds of when they were first there after its end; 0: they were not
 
 	mu       sync.Mutex // guards what follows, of refreshes
 	flight   *flight

@@ -112,6 +112,20 @@ func (t *stored) background(f func(ctx context.Context)) bool {
 	return true
 }
 
+// waitedFor runs f, for which somebody waits, however much is under way; not
+// after close, which waits for it.
+func (t *stored) waitedFor(f func()) bool {
+	t.life.Lock()
+	defer t.life.Unlock()
+	if !t.closed {
+		t.work.Go(f)
+	}
+	return !t.closed
+}
+
+// errClosed is what is asked for after close.
+var errClosed = fmt.Errorf("%w: closed", ErrUnavailable)
+
 func (t *stored) start(w http.ResponseWriter, r *http.Request, s *Session) (bool, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), t.StoreTimeout)
 	defer cancel()

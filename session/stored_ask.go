@@ -17,15 +17,15 @@ type question struct {
 
 // An answer is what all who ask the same at the same time get.
 type answer struct {
-	done  chan struct{}
-	began time.Time
-	h     *held
-	s     *Session
-	err   error
+	done chan struct{}
+	asOf time.Time // when the attempt began that brought it
+	h    *held
+	s    *Session
+	err  error
 }
 
-// joinWithin is how old a reading under way may be for another request to wait
-// for it: what it brings may be as old.
+// joinWithin is how much older than a request a reading may be that another
+// began, for the request to take its answer.
 const joinWithin = 100 * time.Millisecond
 
 // ask returns the live session that the store has for q, once for all who ask at
@@ -33,23 +33,40 @@ const joinWithin = 100 * time.Millisecond
 // until ctx ends or the store has had its time. h is what is held for q, or nil.
 func (t *stored) ask(ctx context.Context, q question, h *held) (*held, *Session, error) {
 	now := t.Now()
+	for {
+		a := t.join(ctx, q, h)
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, nil, unavailable(ctx, ctx.Err())
+		}
+		switch {
+		case a.err != nil:
+			return nil, nil, a.err
+		case now.Sub(a.asOf) > joinWithin: // too old for us
+			continue
+		case !now.Before(t.ends(a.h, a.s)):
+			return nil, nil, ErrNone
+		}
+		return a.h, a.s, nil
+	}
+}
+
+// join returns the answer to q that is under way, or has it read.
+func (t *stored) join(ctx context.Context, q question, h *held) *answer {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	a := t.asking[q]
-	if a == nil || now.Sub(a.began) >= joinWithin {
-		a = &answer{done: make(chan struct{}), began: now}
+	if a == nil {
+		a = &answer{done: make(chan struct{})}
 		t.asking[q] = a
-		go t.answer(context.WithoutCancel(ctx), q, h, a)
+		if !t.waitedFor(func() { t.answer(context.WithoutCancel(ctx), q, h, a) }) {
+			a.err = errClosed
+			close(a.done)
+			delete(t.asking, q)
+		}
 	}
-	t.mu.Unlock()
-	select {
-	case <-a.done:
-	case <-ctx.Done():
-		return nil, nil, unavailable(ctx, ctx.Err())
-	}
-	if a.err == nil && !now.Before(t.ends(a.h, a.s)) {
-		return nil, nil, ErrNone
-	}
-	return a.h, a.s, a.err
+	return a
 }
 
 // answer reads the store for a.
@@ -58,41 +75,42 @@ func (t *stored) answer(ctx context.Context, q question, h *held, a *answer) {
 	defer func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.asking[q] == a {
-			delete(t.asking, q)
-		}
+		delete(t.asking, q)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, t.StoreTimeout)
 	defer cancel()
-	a.h, a.s, a.err = t.readLive(ctx, q, h)
+	defer context.AfterFunc(t.ctx, cancel)()
+	a.h, a.s, a.asOf, a.err = t.readLive(ctx, q, h)
 }
 
-// readLive reads the session of q until no change races with it.
-func (t *stored) readLive(ctx context.Context, q question, known *held) (*held, *Session, error) {
+// readLive reads the session of q until no change races with it, and returns
+// when the reading began that counts.
+func (t *stored) readLive(ctx context.Context, q question, known *held) (*held, *Session, time.Time, error) {
 	for {
-		since, now := t.mark(), t.Now()
-		row, err := t.find(ctx, q)
+		since := t.mark()
+		row, now, err := t.find(ctx, q)
 		if errors.Is(err, ErrNone) && known != nil {
 			t.kill(known.id)
 			known.read.Store(now.UnixMilli())
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, now, err
 		}
 		if why := row.void(now); why != "" {
-			return nil, nil, t.expel(ctx, row, why)
+			return nil, nil, now, t.expel(ctx, row, why)
 		}
 		if h, s, ok := t.publish(row, t.session(row), since); ok {
 			h.read.Store(now.UnixMilli())
-			return h, s, nil
+			return h, s, now, nil
 		}
 		t.db.raced.Inc()
 	}
 }
 
-// find reads the row of q.
-func (t *stored) find(ctx context.Context, q question) (row *Row, err error) {
+// find reads the row of q, and returns when the attempt began that did it.
+func (t *stored) find(ctx context.Context, q question) (row *Row, began time.Time, err error) {
 	err = t.patiently(ctx, "find", func(ctx context.Context) (err error) {
+		began = t.Now()
 		if q.id != "" {
 			row, err = t.Store.FindID(ctx, q.id)
 		} else {
@@ -100,7 +118,7 @@ func (t *stored) find(ctx context.Context, q question) (row *Row, err error) {
 		}
 		return err
 	})
-	return row, err
+	return row, began, err
 }
 
 // expel ends a session that is void, and returns [ErrNone].
@@ -209,16 +227,29 @@ func (t *stored) aliveHeld(h *held) bool {
 	now := t.Now()
 	end := t.ends(h, h.current.Load())
 	over := !now.Before(end)
-	if over && (h.read.Load() >= end.UnixMilli() || now.Sub(end) >= 2*verifyEvery) {
+	if !over {
+		h.overAt.Store(0)
+	} else if h.read.Load() >= end.UnixMilli() || h.overFor(now) >= 2*verifyEvery {
 		return false
 	}
 	known, blind := t.knows(h), t.blind(now)
 	if known && !over && (!blind || now.UnixMilli()-h.read.Load() < verifyEvery.Milliseconds()) {
 		return true
 	}
-	asked := h.asked.Load()
-	if now.UnixMilli()-asked >= verifyEvery.Milliseconds()/5 && h.asked.CompareAndSwap(asked, now.UnixMilli()) {
-		t.background(func(ctx context.Context) { t.ask(ctx, question{id: h.id}, h) })
+	if h.asking.CompareAndSwap(false, true) {
+		if !t.background(func(ctx context.Context) {
+			defer h.asking.Store(false)
+			t.ask(ctx, question{id: h.id}, h)
+		}) {
+			h.asking.Store(false) // the next call tries
+		}
 	}
 	return true
+}
+
+// overFor returns how long ago it was first noticed that the clocks of h have run
+// out, as far as they are known.
+func (h *held) overFor(now time.Time) time.Duration {
+	h.overAt.CompareAndSwap(0, now.UnixMilli())
+	return time.Duration(now.UnixMilli()-h.overAt.Load()) * time.Millisecond
 }

@@ -21,7 +21,7 @@ const (
 
 func (t *stored) refresh(ctx context.Context, s *Session) (*Session, error) {
 	h := s.held
-	if f := t.join(ctx, h); f != nil {
+	if f := t.joinFlight(ctx, h); f != nil {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
@@ -33,10 +33,10 @@ func (t *stored) refresh(ctx context.Context, s *Session) (*Session, error) {
 	return h.current.Load(), nil
 }
 
-// join returns the refresh of h that is under way in this process, or begins it.
+// joinFlight returns the refresh of h that is under way in this process, or begins it.
 // It returns nil if there is nothing to do: somebody else just did it, or it
 // failed a moment ago.
-func (t *stored) join(ctx context.Context, h *held) *flight {
+func (t *stored) joinFlight(ctx context.Context, h *held) *flight {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.flight != nil {
@@ -47,8 +47,10 @@ func (t *stored) join(ctx context.Context, h *held) *flight {
 		return nil
 	}
 	f := &flight{done: make(chan struct{})}
+	if !t.waitedFor(func() { t.fly(context.WithoutCancel(ctx), h, f) }) {
+		return nil
+	}
 	h.flight = f
-	go t.fly(context.WithoutCancel(ctx), h, f)
 	return f
 }
 
@@ -78,6 +80,7 @@ func (t *stored) fly(ctx context.Context, h *held, f *flight) {
 func (t *stored) renewTokens(ctx context.Context, h *held) (outcome string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockFor+refreshTimeout)
 	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
 	for look := firstLook; ; look = min(2*look, longestLook) {
 		row, s, err := t.reread(ctx, h)
 		switch {
@@ -108,9 +111,9 @@ func (t *stored) renewTokens(ctx context.Context, h *held) (outcome string, err 
 // reread reads the session of h for a refresh, and makes it what is known.
 func (t *stored) reread(ctx context.Context, h *held) (*Row, *Session, error) {
 	for {
-		since, now := t.mark(), t.Now()
+		since := t.mark()
 		reading, cancel := context.WithTimeout(ctx, t.StoreTimeout)
-		row, err := t.find(reading, question{id: h.id})
+		row, now, err := t.find(reading, question{id: h.id})
 		cancel()
 		if errors.Is(err, ErrNone) {
 			t.kill(h.id)
@@ -131,7 +134,8 @@ func (t *stored) reread(ctx context.Context, h *held) (*Row, *Session, error) {
 // callProvider makes the call for the tokens of s, whose row is locked, and
 // settles what follows.
 func (t *stored) callProvider(ctx context.Context, h *held, row *Row, s *Session) (outcome string, err error) {
-	call, cancel := context.WithTimeout(ctx, refreshTimeout)
+	// The end of this process does not end it: the token is worth nothing then.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 	got, err := t.RefreshTokens(call, s)
 	cancel()
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
