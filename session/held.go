@@ -175,9 +175,10 @@ func (g *holding) publish(row *Row, s *Session, since mark) (*held, *Session, bo
 	}
 	if was := h.current.Load(); was != nil && was.same(s) {
 		s = was
+	} else {
+		s.held = h
+		h.current.Store(s)
 	}
-	s.held = h
-	h.current.Store(s)
 	h.written.Store(row.LastSeenAt.UnixMilli())
 	h.see(row.LastSeenAt)
 	h.dead.Store(false)
