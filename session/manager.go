@@ -158,6 +158,7 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, s *Session) (dro
 // begin gives s an id and clocks that begin at now.
 func (c *Config) begin(s *Session, now time.Time) {
 	s.ID = uuid.NewString()
+	s.User.ID = cmp.Or(s.User.ID, UserID(s.User.Issuer, s.User.Subject))
 	s.CreatedAt, s.UpdatedAt, s.LastSeenAt = now, now, now
 	if c.AbsoluteMaxAge > 0 {
 		s.AbsoluteExpiresAt = now.Add(c.AbsoluteMaxAge)

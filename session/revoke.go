@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -66,7 +67,7 @@ func (m *Manager) List(ctx context.Context, which Selection, limit int) ([]*Sess
 	if m.stored == nil {
 		return nil, ErrNoStore
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.StoreTimeout)
+	ctx, cancel := context.WithTimeout(ctx, m.timeFor(which))
 	defer cancel()
 	now := m.Now().UTC()
 	var rows []*Row
@@ -95,11 +96,18 @@ func (m *Manager) Revoke(ctx context.Context, which Selection, by By) (int, erro
 	if t == nil {
 		return 0, ErrNoStore
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.StoreTimeout)
+	ctx, cancel := context.WithTimeout(ctx, t.timeFor(which))
 	defer cancel()
 	ids, err := t.remove(ctx, which)
 	if err != nil {
 		return 0, err
+	}
+	t.metrics.ended.WithLabelValues("revoked_by_hand").Add(float64(len(ids)))
+	if len(ids) > maxNamed {
+		e := by.event("session_revoked", which.UserID, "")
+		e.Detail = map[string]string{"cause": by.Cause, "sessions": strconv.Itoa(len(ids))}
+		t.record(e)
+		return len(ids), nil
 	}
 	for _, id := range ids {
 		userID := which.UserID
@@ -108,8 +116,23 @@ func (m *Manager) Revoke(ctx context.Context, which Selection, by By) (int, erro
 		}
 		t.record(by.event("session_revoked", userID, id))
 	}
-	t.metrics.ended.WithLabelValues("revoked_by_hand").Add(float64(len(ids)))
 	return len(ids), nil
+}
+
+const (
+	// maxNamed bounds the sessions that are recorded one by one when they are
+	// revoked together.
+	maxNamed = 100
+	// bulkTimeout is what the store gets for what may concern all sessions.
+	bulkTimeout = time.Minute
+)
+
+// timeFor is how long the store may take for the sessions that which selects.
+func (c *Config) timeFor(which Selection) time.Duration {
+	if which.ID == "" && which.UserID == "" {
+		return max(bulkTimeout, c.StoreTimeout)
+	}
+	return c.StoreTimeout
 }
 
 // Accounts returns the people with this id or, where that is "", with this

@@ -136,37 +136,46 @@ func (t *stored) expel(ctx context.Context, row *Row, why string) error {
 }
 
 // remove deletes what which selects, in the store and then here, and returns the
-// ids. Here everything goes that may be meant, for the first of two attempts may
-// have deleted what the second did not find any more.
+// ids.
 func (t *stored) remove(ctx context.Context, which Selection) (ids []string, err error) {
+	attempts := 0
 	err = t.patiently(ctx, "delete", func(ctx context.Context) (err error) {
+		attempts++
 		ids, err = t.Store.Delete(ctx, which)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
 	t.kill(ids...)
+	if err != nil || attempts > 1 {
+		// An attempt may have deleted what the next did not find any more.
+		t.forget(which.change())
+	}
+	return ids, err
+}
+
+// change names at least what which selects.
+func (which Selection) change() Change {
 	switch {
 	case which.ID != "":
-		t.forget(Change{Sessions: []string{which.ID}})
+		return Change{Sessions: []string{which.ID}}
 	case which.UserID != "":
-		t.forget(Change{Users: []string{which.UserID}})
-	default:
-		t.forget(Change{All: true})
+		return Change{Users: []string{which.UserID}}
 	}
-	return ids, nil
+	return Change{All: true}
 }
 
 // The pauses between two attempts at a store that does not answer.
-const firstPause, longestPause = 20 * time.Millisecond, 400 * time.Millisecond
+const firstPause, longestPause = 20 * time.Millisecond, 200 * time.Millisecond
 
 // patiently calls f, which must be idempotent, until the store answers or ctx
-// ends. An attempt has a third of the time that the store has, so that one which
-// hangs is not the only one.
+// ends. An attempt has a third of the time that ctx has, so that one which hangs
+// is not the only one.
 func (t *stored) patiently(ctx context.Context, op string, f func(context.Context) error) error {
+	third := t.StoreTimeout / 3
+	if deadline, ok := ctx.Deadline(); ok {
+		third = time.Until(deadline) / 3
+	}
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		attempt, cancel := context.WithTimeout(ctx, t.StoreTimeout/3)
+		attempt, cancel := context.WithTimeout(ctx, third)
 		err := t.call(op, func() error { return f(attempt) })
 		late := attempt.Err() != nil
 		cancel()

@@ -145,6 +145,34 @@ func TestIdleTimeoutCountsActivityAnywhere(t *testing.T) {
 	})
 }
 
+func TestATouchThatRacedWithAChangeIsNotBelieved(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m := w.process(nil)
+		var b storetest.Browser
+		id := b.SignIn(t, m, alice(), session.Tokens{})
+		time.Sleep(20 * time.Minute)
+		until := time.Now().Add(5 * time.Minute).UTC()
+		shorten := func() { // after the touch let it slide, and before that is known here
+			if err := w.store.EditSession(t.Context(), id, func(r *session.Row) { r.ExpiresAt = until }); err != nil {
+				t.Error(err)
+			}
+			synctestSleep()
+			if _, err := m.Lookup(b.Request()); err != nil {
+				t.Error(err)
+			}
+		}
+		w.faults[0].AfterTouch.Store(&shorten)
+		w.mustVisit("a slide", m, &b)
+		time.Sleep(time.Second)
+		if s, err := m.Lookup(b.Request()); err != nil || !m.EndsAt(s).Equal(until) {
+			t.Errorf("the session ends at %v, error %v, want %v, as an operator said last", m.EndsAt(s), err, until)
+		}
+	})
+}
+
+// synctestSleep gives everybody else in the bubble time to do what they can.
+func synctestSleep() { time.Sleep(time.Millisecond) }
+
 func TestTouchesAreFew(t *testing.T) {
 	inTime(t, func(t *testing.T, w *world) {
 		m := w.process(nil)

@@ -28,6 +28,7 @@ func RunManagers(t *testing.T, setup func(t *testing.T) Backend) {
 		{"who signs in here is signed in there", testSignedInEverywhere},
 		{"a check at hand asks nobody", testNoIO},
 		{"a revocation counts here at once, and there soon", testRevoke},
+		{"a revocation counts if it is told only that something changed", testCoarse},
 		{"sign-out counts everywhere, for every copy", testSignOut},
 		{"sign-in ends the session that the browser showed", testSignInReplaces},
 		{"what an operator does counts everywhere", testOperatorEverywhere},
@@ -157,10 +158,14 @@ type Faults struct {
 	session.Store
 	// Deaf keeps what is told from being heard, as a channel does that got stuck.
 	Deaf atomic.Bool
+	// Coarse makes all that is told that anything may have changed.
+	Coarse atomic.Bool
 	// Reads counts calls of Find and FindID, Calls all but Watch and Sweep.
 	Reads, Calls atomic.Int64
 	// AfterRead, unless nil, is called with what a Find or FindID has read.
 	AfterRead atomic.Pointer[func(*session.Row)]
+	// AfterTouch, unless nil, is called when a Touch has been made.
+	AfterTouch atomic.Pointer[func()]
 	// Down makes all calls fail.
 	Down atomic.Bool
 }
@@ -202,7 +207,11 @@ func (f *Faults) Touch(ctx context.Context, id string, t session.Touch) (session
 	if err := f.call(); err != nil {
 		return session.Clocks{}, err
 	}
-	return f.Store.Touch(ctx, id, t)
+	c, err := f.Store.Touch(ctx, id, t)
+	if after := f.AfterTouch.Load(); after != nil {
+		(*after)()
+	}
+	return c, err
 }
 
 // Create is that of the Store, with faults.
@@ -234,6 +243,8 @@ func (f *Faults) Watch(ctx context.Context, on func(session.Change)) error {
 			deaf = true // what was not heard once is lost
 		case deaf:
 			cancel(session.ErrUnavailable)
+		case f.Coarse.Load() && len(c.Sessions)+len(c.Users) > 0:
+			on(session.Change{All: true, AsOf: c.AsOf})
 		default:
 			on(c)
 		}
@@ -394,6 +405,19 @@ func testRevoke(t *testing.T, p *pair) {
 	}
 	expect(t, "all, at once", p.a, &other, "")
 	soon(t, "all, there", p.b, &other)
+}
+
+func testCoarse(t *testing.T, p *pair) {
+	p.faults.Coarse.Store(true)
+	var gone, stays Browser
+	first, second := gone.SignIn(t, p.a, person("alice"), session.Tokens{}), stays.SignIn(t, p.a, person("bob"), session.Tokens{})
+	expect(t, "before", p.b, &gone, first)
+	expect(t, "before", p.b, &stays, second)
+	if _, err := p.a.Revoke(t.Context(), session.Selection{ID: first}, session.By{}); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "there", p.b, &gone)
+	expect(t, "another", p.b, &stays, second)
 }
 
 func testSignOut(t *testing.T, p *pair) {
