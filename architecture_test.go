@@ -42,10 +42,12 @@ func imports() map[string][]string {
 		"devidp":           {},
 		"devidp/legacyapp": {},
 
-		"session":           {"cookie"},
-		"session/memstore":  {"session"},
-		"session/storetest": {"session"},
-		"identity":          {"session", "policy", "token"},
+		"session":                   {"cookie"},
+		"session/memstore":          {"session"},
+		"session/redisstore":        {"session"},
+		"session/storetest":         {"session"},
+		"session/storetest/servers": {},
+		"identity":                  {"session", "policy", "token"},
 
 		// Side by side: neither knows the other.
 		"web":   {"cookie", "identity", "oauth", "page", "policy", "session", "token"},
