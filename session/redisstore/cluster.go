@@ -85,6 +85,7 @@ type clusterNode struct {
 // parseNodes reads the answer to CLUSTER NODES: id, address, flags, master,
 // ping, pong, epoch, state of the link, slots.
 func parseNodes(text string) []clusterNode {
+	text = strings.TrimPrefix(text, "txt:") // a verbatim string of RESP3
 	var nodes []clusterNode
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)

@@ -19,19 +19,15 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		server := servers.StartRedis(t)
 		link := servers.NewLink(t, server.Addr)
-		b := backend(server.URLAt(link.Addr), "authproxy", server)
-		b.Cut = func(testing.TB) func() {
-			link.Cut()
-			return link.Heal
-		}
-		return b
+		return cuttable(backend(server.URLAt(link.Addr), "authproxy", server), link)
 	})
 }
 
 func TestStoreTLS(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		server := servers.StartRedisTLS(t)
-		return backend(server.URL(), "authproxy", server)
+		link := servers.NewLink(t, server.Addr)
+		return cuttable(backend(server.URLAt(link.Addr), "authproxy", server), link)
 	})
 }
 
@@ -51,6 +47,15 @@ func backend(url, prefix string, nodes ...*servers.Redis) storetest.Backend {
 		Operator: o,
 		Events:   o.events,
 	}
+}
+
+// cuttable returns b, whose stores reach their server through link.
+func cuttable(b storetest.Backend, link *servers.Link) storetest.Backend {
+	b.Cut = func(testing.TB) func() {
+		link.Cut()
+		return link.Heal
+	}
+	return b
 }
 
 // openStore opens a Store that is closed when the test ends.
