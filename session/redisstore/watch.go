@@ -2,14 +2,13 @@ package redisstore
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"crypto/tls"
 
 	"github.com/redis/rueidis"
 
@@ -185,19 +184,30 @@ func (w *watch) close() {
 
 // announced takes one message of t: the keys that changed, or nil after FLUSHDB,
 // FLUSHALL and the end of the connection.
-func (w *watch) announced(t *track, keys []rueidis.RedisMessage) {
-	change, beat := session.Change{All: keys == nil}, int64(0)
-	for i := range keys {
-		key, err := keys[i].ToString()
+func (w *watch) announced(t *track, messages []rueidis.RedisMessage) {
+	if messages == nil {
+		w.send(told{t, session.Change{All: true}})
+		return
+	}
+	keys := make([]string, len(messages))
+	for i := range messages {
+		keys[i], _ = messages[i].ToString() // what is no text is no key of ours
+	}
+	w.announcedKeys(t, keys)
+}
+
+// announcedKeys hands on which sessions and people keys are, and then, if one is
+// the heartbeat under way, that it came back.
+func (w *watch) announcedKeys(t *track, keys []string) {
+	change, beat := session.Change{}, int64(0)
+	for _, key := range keys {
 		user, kind, rest, ok := w.keys.split(key)
 		switch {
-		case err != nil || !ok:
-			change.All = true
-		case kind == "session":
+		case ok && kind == "session":
 			change.Sessions = append(change.Sessions, rest)
-		case kind == "user":
+		case ok && kind == "user":
 			change.Users = append(change.Users, user)
-		case kind == "heartbeat":
+		case ok && kind == "heartbeat":
 			if n := t.sent.Load(); key == w.keys.heartbeat(t.tag, w.process, n) {
 				beat = n
 			}
@@ -211,7 +221,7 @@ func (w *watch) announced(t *track, keys []rueidis.RedisMessage) {
 	if beat != 0 {
 		select {
 		case t.back <- beat:
-		default:
+		default: // it came back before; see awaitBeat
 		}
 	}
 }
