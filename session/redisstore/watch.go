@@ -218,12 +218,16 @@ func (w *watch) announcedKeys(t *track, keys []string) {
 	if change.All || len(change.Sessions)+len(change.Users) > 0 {
 		w.send(told{t, change})
 	}
-	if beat != 0 {
-		select {
-		case t.back <- beat:
-		default: // it came back before; see awaitBeat
-		}
+	if beat == 0 {
+		return
 	}
+	// The key of the last one may have been deleted since: that is told again, and
+	// must not stand in the way of this one. Nobody else puts anything there.
+	select {
+	case <-t.back:
+	default:
+	}
+	t.back <- beat
 }
 
 // send hands something to tell, unless the watch has ended.

@@ -222,6 +222,19 @@ func TestAChangeInTheMessageOfAHeartbeatIsToldFirst(t *testing.T) {
 	<-track.back
 }
 
+func TestAHeartbeatThatComesBackTwiceHidesNotTheNext(t *testing.T) {
+	s := openStore(t, "redis://127.0.0.1:1", Options{}) // nothing is asked
+	w := &watch{call: &call{Store: s, ctx: t.Context()}}
+	track := &track{master: master{tag: "beat"}, back: make(chan int64, 1)}
+	for _, n := range []int64{1, 1, 2} { // the key of the first is deleted by hand
+		track.sent.Store(n)
+		w.announcedKeys(track, []string{s.keys.heartbeat("beat", s.process, n)})
+	}
+	if err := w.awaitBeat(track, 2); err != nil {
+		t.Errorf("awaitBeat: %v, want the second heartbeat", err)
+	}
+}
+
 func TestAKeyThatNobodyKnowsIsTold(t *testing.T) {
 	s := openStore(t, "redis://127.0.0.1:1", Options{}) // nothing is asked
 	w := &watch{call: &call{Store: s, ctx: t.Context()}, changes: make(chan told, 1)}
