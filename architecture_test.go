@@ -45,7 +45,7 @@ func imports() map[string][]string {
 		"session":                   {"cookie"},
 		"session/memstore":          {"session"},
 		"session/redisstore":        {"session"},
-		"session/storetest":         {"session"},
+		"session/storetest":         {"session", "cookie"},
 		"session/storetest/servers": {},
 		"identity":                  {"session", "policy", "token"},
 

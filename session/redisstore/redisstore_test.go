@@ -24,6 +24,22 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestManagers(t *testing.T) {
+	storetest.RunManagers(t, func(t *testing.T) storetest.Backend {
+		server := servers.StartRedis(t)
+		link := servers.NewLink(t, server.Addr)
+		return cuttable(backend(server.URLAt(link.Addr), "authproxy", server), link)
+	})
+}
+
+func TestManagersCluster(t *testing.T) {
+	cluster := servers.StartRedisCluster(t)
+	var tests atomic.Int32
+	storetest.RunManagers(t, func(t *testing.T) storetest.Backend {
+		return backend(cluster.URL(), fmt.Sprint("test-", tests.Add(1)), cluster.Nodes...)
+	})
+}
+
 func TestStoreTLS(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		server := servers.StartRedisTLS(t)

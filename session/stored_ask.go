@@ -1,0 +1,224 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// A question is what the store is asked: which session has the token, or else
+// the id.
+type question struct {
+	token Hash
+	id    string
+}
+
+// An answer is what all who ask the same at the same time get.
+type answer struct {
+	done  chan struct{}
+	began time.Time
+	h     *held
+	s     *Session
+	err   error
+}
+
+// joinWithin is how old a reading under way may be for another request to wait
+// for it: what it brings may be as old.
+const joinWithin = 100 * time.Millisecond
+
+// ask returns the live session that the store has for q, once for all who ask at
+// the same time, or [ErrNone], or an error that wraps [ErrUnavailable]. It waits
+// until ctx ends or the store has had its time. h is what is held for q, or nil.
+func (t *stored) ask(ctx context.Context, q question, h *held) (*held, *Session, error) {
+	now := t.Now()
+	t.mu.Lock()
+	a := t.asking[q]
+	if a == nil || now.Sub(a.began) >= joinWithin {
+		a = &answer{done: make(chan struct{}), began: now}
+		t.asking[q] = a
+		go t.answer(context.WithoutCancel(ctx), q, h, a)
+	}
+	t.mu.Unlock()
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return nil, nil, unavailable(ctx, ctx.Err())
+	}
+	if a.err == nil && !now.Before(t.ends(a.h, a.s)) {
+		return nil, nil, ErrNone
+	}
+	return a.h, a.s, a.err
+}
+
+// answer reads the store for a.
+func (t *stored) answer(ctx context.Context, q question, h *held, a *answer) {
+	defer close(a.done)
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.asking[q] == a {
+			delete(t.asking, q)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, t.StoreTimeout)
+	defer cancel()
+	a.h, a.s, a.err = t.readLive(ctx, q, h)
+}
+
+// readLive reads the session of q until no change races with it.
+func (t *stored) readLive(ctx context.Context, q question, known *held) (*held, *Session, error) {
+	for {
+		since, now := t.mark(), t.Now()
+		row, err := t.find(ctx, q)
+		if errors.Is(err, ErrNone) && known != nil {
+			t.kill(known.id)
+			known.read.Store(now.UnixMilli())
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if why := row.void(now); why != "" {
+			return nil, nil, t.expel(ctx, row, why)
+		}
+		if h, s, ok := t.publish(row, t.session(row), since); ok {
+			h.read.Store(now.UnixMilli())
+			return h, s, nil
+		}
+		t.db.raced.Inc()
+	}
+}
+
+// find reads the row of q.
+func (t *stored) find(ctx context.Context, q question) (row *Row, err error) {
+	err = t.patiently(ctx, "find", func(ctx context.Context) (err error) {
+		if q.id != "" {
+			row, err = t.Store.FindID(ctx, q.id)
+		} else {
+			row, err = t.Store.Find(ctx, q.token)
+		}
+		return err
+	})
+	return row, err
+}
+
+// expel ends a session that is void, and returns [ErrNone].
+func (t *stored) expel(ctx context.Context, row *Row, why string) error {
+	ended, err := t.remove(ctx, Selection{ID: row.ID})
+	if err != nil {
+		t.Log.WarnContext(ctx, "a session that is void could not be deleted; it is refused all the same", "session", row.ID, "cause", why, "err", err)
+	}
+	t.kill(row.ID)
+	if len(ended) > 0 {
+		t.metrics.ended.WithLabelValues(why).Inc()
+		t.record(Event{Type: "session_revoked", UserID: row.User.ID, SessionID: row.ID, IP: row.IP, UserAgent: row.UserAgent, Detail: map[string]string{"cause": why}})
+	}
+	return ErrNone
+}
+
+// remove deletes what which selects, in the store and then here, and returns the
+// ids. Here everything goes that may be meant, for the first of two attempts may
+// have deleted what the second did not find any more.
+func (t *stored) remove(ctx context.Context, which Selection) (ids []string, err error) {
+	err = t.patiently(ctx, "delete", func(ctx context.Context) (err error) {
+		ids, err = t.Store.Delete(ctx, which)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.kill(ids...)
+	switch {
+	case which.ID != "":
+		t.forget(Change{Sessions: []string{which.ID}})
+	case which.UserID != "":
+		t.forget(Change{Users: []string{which.UserID}})
+	default:
+		t.forget(Change{All: true})
+	}
+	return ids, nil
+}
+
+// The pauses between two attempts at a store that does not answer.
+const firstPause, longestPause = 20 * time.Millisecond, 400 * time.Millisecond
+
+// patiently calls f, which must be idempotent, until the store answers or ctx
+// ends. An attempt has a third of the time that the store has, so that one which
+// hangs is not the only one.
+func (t *stored) patiently(ctx context.Context, op string, f func(context.Context) error) error {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		attempt, cancel := context.WithTimeout(ctx, t.StoreTimeout/3)
+		err := t.call(op, func() error { return f(attempt) })
+		late := attempt.Err() != nil
+		cancel()
+		if err == nil || !late && !errors.Is(err, ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return unavailable(ctx, err)
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+}
+
+// unavailable returns err as one that wraps [ErrUnavailable] if it is that of a
+// store that did not answer in time.
+func unavailable(ctx context.Context, err error) error {
+	if errors.Is(err, ErrUnavailable) || ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// call measures f, one call of the store.
+func (t *stored) call(op string, f func() error) error {
+	began := time.Now()
+	err := f()
+	t.db.latency.WithLabelValues(op).Observe(time.Since(began).Seconds())
+	if err != nil && !errors.Is(err, ErrNone) {
+		t.db.errors.WithLabelValues(op).Inc()
+	}
+	return err
+}
+
+// verifyEvery is how often the session of a connection that is kept open is read
+// again while the store does not tell what changes, and how long a session whose
+// clocks have run out has to show that it was used elsewhere.
+const verifyEvery = time.Second
+
+func (t *stored) alive(s *Session) bool { return t.aliveHeld(s.held) }
+
+func (t *stored) aliveID(id string) bool {
+	if h := t.held(id); h != nil {
+		return t.aliveHeld(h)
+	}
+	// Who asks has seen it live. It is held when it has been read, and that it is
+	// not there as well.
+	t.background(func(ctx context.Context) { t.byID(ctx, id) })
+	return true
+}
+
+// aliveHeld says whether the session of h lives as far as is known, and has it
+// read again where that is too long ago.
+func (t *stored) aliveHeld(h *held) bool {
+	if h.dead.Load() {
+		return false
+	}
+	now := t.Now()
+	end := t.ends(h, h.current.Load())
+	over := !now.Before(end)
+	if over && (h.read.Load() >= end.UnixMilli() || now.Sub(end) >= 2*verifyEvery) {
+		return false
+	}
+	known, blind := t.knows(h), t.blind(now)
+	if known && !over && (!blind || now.UnixMilli()-h.read.Load() < verifyEvery.Milliseconds()) {
+		return true
+	}
+	asked := h.asked.Load()
+	if now.UnixMilli()-asked >= verifyEvery.Milliseconds()/5 && h.asked.CompareAndSwap(asked, now.UnixMilli()) {
+		t.background(func(ctx context.Context) { t.ask(ctx, question{id: h.id}, h) })
+	}
+	return true
+}
