@@ -55,7 +55,7 @@ func testRefreshOnce(t *testing.T, p *pair) {
 	provider.user.Groups = []string{"new"}
 	both := p.refreshers(t, provider)
 	var b Browser
-	id := b.SignIn(t, both[0], person("alice"), provider.tokens(time.Now().Add(2*time.Millisecond)))
+	id := b.SignIn(t, both[0], person("alice"), provider.tokens(time.Now().Add(500*time.Millisecond)))
 	var wg sync.WaitGroup
 	for i := range 100 {
 		m := both[i%2]
@@ -89,7 +89,7 @@ func testRefreshAfterDeath(t *testing.T, p *pair) {
 	provider := &rotator{life: time.Hour, user: person("alice")}
 	both := p.refreshers(t, provider)
 	var b Browser
-	id := b.SignIn(t, both[0], person("alice"), provider.tokens(time.Now().Add(2*time.Millisecond)))
+	id := b.SignIn(t, both[0], person("alice"), provider.tokens(time.Now().Add(500*time.Millisecond)))
 	// Another replica took the right to refresh, and was never seen again.
 	now := time.Now().UTC()
 	if locked, err := p.LockRefresh(t.Context(), id, 0, now, now.Add(time.Second)); !locked || err != nil {
