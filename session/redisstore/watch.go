@@ -175,10 +175,10 @@ func (w *watch) dial(_ context.Context, address string, d *net.Dialer, config *t
 // waits for it.
 func (w *watch) close() {
 	for _, t := range w.tracks {
-		w.finished.Go(func() {
+		go func() {
 			t.conn.Close()
 			t.client.Close()
-		})
+		}()
 	}
 }
 
