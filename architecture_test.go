@@ -45,10 +45,12 @@ func imports() map[string][]string {
 		// What tests share; only test files import it.
 		"policy/policytest": {"policy"},
 
-		"session":           {"cookie"},
-		"session/memstore":  {"session"},
-		"session/storetest": {"session", "cookie"},
-		"identity":          {"session", "policy", "token"},
+		"session":                   {"cookie"},
+		"session/memstore":          {"session"},
+		"session/redisstore":        {"session"},
+		"session/storetest":         {"session", "cookie"},
+		"session/storetest/servers": {},
+		"identity":                  {"session", "policy", "token"},
 
 		// Side by side: neither knows the other.
 		"web":   {"cookie", "identity", "oauth", "page", "policy", "session", "token"},
