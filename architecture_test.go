@@ -44,8 +44,12 @@ func imports() map[string][]string {
 
 		"session":           {"cookie"},
 		"session/memstore":  {"session"},
+		"session/sqlstore":  {"session"},
 		"session/storetest": {"session"},
 		"identity":          {"session", "policy", "token"},
+
+		// Servers for tests, which know nothing of us.
+		"session/storetest/servers": {},
 
 		// Side by side: neither knows the other.
 		"web":   {"cookie", "identity", "oauth", "page", "policy", "session", "token"},
