@@ -15,7 +15,7 @@ func (s *Store) Users(ctx context.Context, id, email string) ([]session.Account,
 	case id == "" && email == "":
 		return nil, nil
 	case id == "":
-		condition, arg = `lower(u.email) = lower($1)`, email
+		condition, arg = `lower(u.email) = lower($1) AND u.email IS NOT NULL`, email // as the index has it
 	case !isID(id):
 		return nil, nil
 	}

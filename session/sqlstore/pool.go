@@ -93,9 +93,9 @@ func answers(ctx context.Context, conn *pgx.Conn) bool {
 	return conn.Ping(ctx) == nil
 }
 
-// give takes a connection back. If it broke, all that are idle are closed, too:
-// what broke one broke most.
-func (p *pool) give(conn *pgx.Conn) {
+// give takes a connection back. If it was cut, all that are idle are closed, too:
+// what cut one cut most.
+func (p *pool) give(conn *pgx.Conn, cut bool) {
 	defer func() { <-p.slots }()
 	reusable := !conn.IsClosed() && conn.PgConn().TxStatus() == 'I'
 	var old []idleConn
@@ -103,9 +103,9 @@ func (p *pool) give(conn *pgx.Conn) {
 	switch {
 	case p.closed:
 		reusable = false
-	case !reusable:
+	case cut:
 		old, p.idle = p.idle, nil
-	default:
+	case reusable:
 		p.idle = append(p.idle, idleConn{conn, time.Now()})
 		if time.Since(p.idle[0].since) > closeAfter {
 			old, p.idle = p.idle[:1:1], p.idle[1:]

@@ -75,7 +75,8 @@ func (p *postgresStore) config(address string) (*pgx.ConnConfig, error) {
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "authproxy"
 	}
-	p.secrets = append(p.secrets, c.Password, u.Query().Get("password"), u.Query().Get("sslpassword"))
+	_, encoded, _ := strings.Cut(u.User.String(), ":")
+	p.secrets = append(p.secrets, c.Password, encoded, u.Query().Get("sslpassword"))
 	return c, nil
 }
 
@@ -151,49 +152,53 @@ func (p *postgresStore) channel() string {
 	return "authproxy_" + hex.EncodeToString(sum[:16])
 }
 
-// read runs f again on a new connection if that of the first attempt broke:
+// read runs f again on a new connection if that of the first attempt was lost:
 // after a restart of the server all that wait in the pool are dead.
 func (p *postgresStore) read(ctx context.Context, f func(runner) error) error {
-	err := p.once(ctx, f)
-	if err == nil || ctx.Err() != nil || !broken(err) {
-		return err
+	lost, err := p.once(ctx, f)
+	if err != nil && lost && ctx.Err() == nil {
+		_, err = p.once(ctx, f)
 	}
-	return p.once(ctx, f)
-}
-
-func (p *postgresStore) once(ctx context.Context, f func(runner) error) error {
-	conn, err := p.pool.take(ctx)
-	if err != nil {
-		return err
-	}
-	err = f(p.runner(conn))
-	p.pool.give(conn)
 	return err
 }
 
-// write repeats a statement only if the server cannot have seen it.
-func (p *postgresStore) write(ctx context.Context, f func(runner) error) error {
-	err := p.once(ctx, f)
-	if err == nil || ctx.Err() != nil || !pgconn.SafeToRetry(err) && !deadlocked(err) {
-		return err
+// once runs f on a connection, and reports whether that was lost.
+func (p *postgresStore) once(ctx context.Context, f func(runner) error) (lost bool, err error) {
+	conn, err := p.pool.take(ctx)
+	if err != nil {
+		return false, err
 	}
-	return p.once(ctx, f)
+	err = f(p.runner(conn))
+	lost = conn.IsClosed()
+	// pgx closes the connection of a call whose context ends; the others are well.
+	p.pool.give(conn, lost && ctx.Err() == nil)
+	return lost, err
 }
 
-// deadlocks is how often a transaction is tried that stood in another's way.
-const deadlocks = 3
+// write repeats a statement only if it has had no effect.
+func (p *postgresStore) write(ctx context.Context, f func(runner) error) error {
+	_, err := p.once(ctx, f)
+	if err != nil && ctx.Err() == nil && (pgconn.SafeToRetry(err) || deadlocked(err)) {
+		_, err = p.once(ctx, f)
+	}
+	return err
+}
+
+// maxAttempts is how often a transaction is tried that stood in another's way,
+// or did not begin.
+const maxAttempts = 3
 
 func (p *postgresStore) change(ctx context.Context, f func(runner) error) error {
 	for attempt := 1; ; attempt++ {
 		began := false
-		err := p.once(ctx, func(q runner) error {
+		lost, err := p.once(ctx, func(q runner) error {
 			return pgx.BeginFunc(ctx, q.(pgRunner).conn, func(pgx.Tx) error {
 				began = true
 				return f(q)
 			})
 		})
-		again := deadlocked(err) || !began && err != nil && broken(err)
-		if !again || attempt == deadlocks || ctx.Err() != nil {
+		again := err != nil && (deadlocked(err) || lost && !began)
+		if !again || attempt == maxAttempts || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -202,15 +207,6 @@ func (p *postgresStore) change(ctx context.Context, f func(runner) error) error 
 func (p *postgresStore) close() error {
 	p.pool.close()
 	return nil
-}
-
-// broken reports whether the connection of err is of no more use.
-func broken(err error) bool {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// Class 57P: the server shuts down, crashed, or cannot serve yet.
-		return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08")
-	}
-	return true
 }
 
 // deadlocked reports whether err is serialization_failure or deadlock_detected:

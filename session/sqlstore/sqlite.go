@@ -153,11 +153,11 @@ func (s *sqliteStore) close() error { return errors.Join(s.readers.Close(), s.wr
 
 func (s *sqliteStore) scrub(text string) string { return text } // a path is no secret
 
-// ownFault: what is wrong with a statement or its values. A full disk, a file
-// that is gone, locked or broken is not.
+// ownFault: what is wrong with the values of a statement. A full disk, a file
+// that is locked or broken is not, nor is a table that is missing.
 func (s *sqliteStore) ownFault(err error) bool {
 	switch sqliteCode(err) {
-	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE:
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE:
 		return true
 	default:
 		return false

@@ -156,8 +156,11 @@ func TestPostgres(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == signInForever {
+	if len(os.Args) == 3 && os.Args[1] == signInForever {
 		os.Exit(signIns(os.Args[2]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == pingOnce {
+		os.Exit(ping(os.Args[2]))
 	}
 	os.Exit(m.Run())
 }
