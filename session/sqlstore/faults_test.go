@@ -62,6 +62,18 @@ func watch(t testing.TB, s *sqlstore.Store) *watcher {
 	return w
 }
 
+// end waits until the watch has ended and returns why.
+func (w *watcher) end(t testing.TB) error {
+	t.Helper()
+	select {
+	case err := <-w.ended:
+		return err
+	case <-time.After(patience):
+		t.Fatal("the watch goes on")
+		return nil
+	}
+}
+
 func (w *watcher) since(mark int) []session.Change {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,6 +105,7 @@ func (w *watcher) changes(t testing.TB, mark int) session.Change {
 }
 
 func TestARestartOfPostgresIsRiddenOut(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	s := open(t, server.URL(), sqlstore.Options{})
 	first, _ := people(t, s)
@@ -109,7 +122,7 @@ func TestARestartOfPostgresIsRiddenOut(t *testing.T) {
 			t.Errorf("%s: a sign-in after it: %v", what, err)
 		}
 	}
-	if err := <-w.ended; !errors.Is(err, session.ErrUnavailable) {
+	if err := w.end(t); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("Watch: error %v, want ErrUnavailable", err)
 	}
 	server.Stop(t)
@@ -118,25 +131,45 @@ func TestARestartOfPostgresIsRiddenOut(t *testing.T) {
 	}
 }
 
+func TestACutConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
+	server := servers.StartPostgres(t)
+	link := servers.NewLink(t, server.Addr)
+	s := open(t, server.URLAt(link.Addr), sqlstore.Options{})
+	first, _ := people(t, s)
+	for range 3 {
+		for what, call := range map[string]func() error{
+			"a read":    func() error { _, err := s.FindID(t.Context(), first.ID); return err },
+			"a sign-in": func() error { return s.Create(t.Context(), newRow(3), nil) },
+		} {
+			if err := s.Ping(t.Context()); err != nil { // a connection is idle
+				t.Fatal(err)
+			}
+			link.Cut()
+			link.Heal()
+			if err := call(); err != nil {
+				t.Errorf("%s after a cut: %v", what, err)
+			}
+		}
+	}
+}
+
 func TestAKilledConnectionEndsTheWatch(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	for _, which := range []string{"LISTEN %", "SELECT pg_notify%"} {
 		w := watch(t, open(t, server.URL(), sqlstore.Options{}))
 		eventually(t, "there is a connection", func() bool {
 			return server.Psql(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '`+which+`' AND pid <> pg_backend_pid()`) == "t"
 		})
-		select {
-		case err := <-w.ended:
-			if !errors.Is(err, session.ErrUnavailable) {
-				t.Errorf("%s: error %v, want ErrUnavailable", which, err)
-			}
-		case <-time.After(patience):
-			t.Errorf("%s: the watch goes on", which)
+		if err := w.end(t); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("%s: error %v, want ErrUnavailable", which, err)
 		}
 	}
 }
 
 func TestAFrozenNetworkStopsAsOfAndEndsTheWatch(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	for what, urls := range map[string]func(link string) (url, listen string){
 		"both ways":  func(link string) (string, string) { return server.URLAt(link), "" },
@@ -149,7 +182,7 @@ func TestAFrozenNetworkStopsAsOfAndEndsTheWatch(t *testing.T) {
 		w.settle(t)
 		link.Freeze()
 		frozen := time.Now()
-		err := <-w.ended
+		err := w.end(t)
 		if !errors.Is(err, session.ErrUnavailable) || !strings.Contains(err.Error(), "session.listen_url") {
 			t.Errorf("%s: error %v, want ErrUnavailable and what may help", what, err)
 		}
@@ -161,9 +194,10 @@ func TestAFrozenNetworkStopsAsOfAndEndsTheWatch(t *testing.T) {
 }
 
 func TestListeningInAnotherDatabaseIsNoticed(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	w := watch(t, open(t, server.URL(), sqlstore.Options{ListenURL: strings.Replace(server.URL(), "/postgres?", "/template1?", 1)}))
-	if err := <-w.ended; !errors.Is(err, session.ErrUnavailable) {
+	if err := w.end(t); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("Watch: error %v, want ErrUnavailable", err)
 	}
 	for i, c := range w.since(0) {
@@ -174,6 +208,7 @@ func TestListeningInAnotherDatabaseIsNoticed(t *testing.T) {
 }
 
 func TestOperatorsAreHeard(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	schema := schemaName(t)
 	servers.Need(t, "sqlite3")
@@ -284,6 +319,7 @@ func tellMany(t *testing.T, s *sqlstore.Store, w *watcher, o operator) {
 }
 
 func TestMissingRowsOfChangesAreNoticed(t *testing.T) {
+	t.Parallel()
 	servers.Need(t, "sqlite3")
 	url, o := sqliteFile(t)
 	s := open(t, url, sqlstore.Options{})
@@ -297,6 +333,7 @@ func TestMissingRowsOfChangesAreNoticed(t *testing.T) {
 }
 
 func TestADatabaseThatIsDownAtTheStart(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	server.Stop(t)
 	s := open(t, server.URL(), sqlstore.Options{})
@@ -318,6 +355,7 @@ func TestADatabaseThatIsDownAtTheStart(t *testing.T) {
 }
 
 func TestTheFileIsItsOwnersOnly(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/sessions.db"
 	if err := open(t, "sqlite://"+path, sqlstore.Options{}).Create(t.Context(), newRow(1), nil); err != nil {
 		t.Fatal(err)
@@ -334,6 +372,7 @@ func TestTheFileIsItsOwnersOnly(t *testing.T) {
 }
 
 func TestAddressesThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
 	const secret = "t0p-secret"
 	for _, tt := range []struct{ name, url, listen string }{
 		{"another scheme", "mysql://u:" + secret + "@h/db", ""},
@@ -361,6 +400,7 @@ func TestAddressesThatCannotBeUsed(t *testing.T) {
 }
 
 func TestNoErrorOrLogHoldsThePassword(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	const wrong = "wr0ng p@ss"
 	var log bytes.Buffer
@@ -390,6 +430,7 @@ func TestNoErrorOrLogHoldsThePassword(t *testing.T) {
 }
 
 func TestOptionsThatContradict(t *testing.T) {
+	t.Parallel()
 	for _, opts := range []sqlstore.Options{{Migrate: "yes"}, {Schema: "pg_x"}, {Schema: "a\x00b"}, {Schema: strings.Repeat("x", 64)}} {
 		if _, err := sqlstore.Open(t.Context(), "sqlite:x.db", opts); err == nil || !strings.Contains(err.Error(), "session.") {
 			t.Errorf("%+v: error %v, want one that names the setting", opts, err)
@@ -402,25 +443,30 @@ func TestOptionsThatContradict(t *testing.T) {
 const pingOnce = "ping-once"
 
 func TestProcessesThatMigrateAtOnceAgree(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	servers.Need(t, "sqlite3")
-	url, lite := sqliteFile(t)
-	for name, b := range map[string]struct {
-		url string
-		operator
-	}{"SQLite": {url, lite}, "PostgreSQL": {server.URL(), postgresSchema(server, "authproxy")}} {
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() {
-				if out, err := exec.Command(os.Args[0], pingOnce, b.url).CombinedOutput(); err != nil {
-					t.Errorf("%s: %v: %s", name, err, out)
-				}
-			})
-		}
-		wg.Wait()
-		if got := b.run(t, `SELECT version FROM @.schema_version ORDER BY 1`); got != "1\n2" {
-			t.Errorf("%s: versions %q, want 1 and 2", name, got)
-		}
+	migrateAtOnce(t, "PostgreSQL", server.URL(), postgresSchema(server, "authproxy"))
+	for range 5 { // a new file is a matter of a moment
+		url, o := sqliteFile(t)
+		migrateAtOnce(t, "SQLite", url, o)
+	}
+}
+
+// migrateAtOnce lets four processes use a database that is empty.
+func migrateAtOnce(t *testing.T, name, url string, o operator) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if out, err := exec.Command(os.Args[0], pingOnce, url).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s", name, err, out)
+			}
+		})
+	}
+	wg.Wait()
+	if got := o.run(t, `SELECT version FROM @.schema_version ORDER BY 1`); got != "1\n2" {
+		t.Errorf("%s: versions %q, want 1 and 2", name, got)
 	}
 }
 

@@ -58,6 +58,7 @@ func signIns(url string) int {
 }
 
 func TestAKilledProcessLosesNoAcknowledgedSession(t *testing.T) {
+	t.Parallel()
 	url, o := sqliteFile(t)
 	acknowledged := map[string]bool{}
 	for round := range 5 {

@@ -48,6 +48,7 @@ func older(t *testing.T, s *Store, version int) *Store {
 }
 
 func TestTablesOfVersion1AreBroughtUpToDate(t *testing.T) {
+	t.Parallel()
 	for name, open := range databases(t) {
 		old := older(t, open(Options{}), 1)
 		if err := old.Ping(t.Context()); err != nil {
@@ -83,6 +84,7 @@ func TestTablesOfVersion1AreBroughtUpToDate(t *testing.T) {
 }
 
 func TestTablesAreNotMadeUnlessItIsWanted(t *testing.T) {
+	t.Parallel()
 	for name, open := range databases(t) {
 		if err := open(Options{Migrate: "check"}).Ping(t.Context()); !errors.Is(err, ErrSchema) {
 			t.Errorf("%s: check: error %v, want ErrSchema", name, err)
@@ -98,6 +100,7 @@ func TestTablesAreNotMadeUnlessItIsWanted(t *testing.T) {
 }
 
 func TestNewerTablesAreUsedWithAWarning(t *testing.T) {
+	t.Parallel()
 	for name, open := range databases(t) {
 		if err := open(Options{}).Ping(t.Context()); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -140,6 +143,7 @@ func plan(t *testing.T, s *Store, statement string, args ...any) string {
 }
 
 func TestEveryStatementHasItsIndex(t *testing.T) {
+	t.Parallel()
 	for name, open := range databases(t) {
 		s := open(Options{})
 		if err := s.Ping(context.Background()); err != nil {

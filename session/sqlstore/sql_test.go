@@ -108,12 +108,14 @@ func checkEffect(t *testing.T, s *sqlstore.Store, name string, first, second *se
 }
 
 func TestTheCookbookRunsOnPostgres(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	s := open(t, server.URL(), sqlstore.Options{Schema: "neon_auth"})
 	runCookbook(t, s, cookbook(t, "cookbook.postgres.sql"), func(q string) string { return server.Psql(t, q) })
 }
 
 func TestTheCookbookRunsOnSQLite(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sessions.db")
 	s := open(t, "sqlite://"+path, sqlstore.Options{})
 	runCookbook(t, s, cookbook(t, "cookbook.sqlite.sql"), func(q string) string {
@@ -122,6 +124,7 @@ func TestTheCookbookRunsOnSQLite(t *testing.T) {
 }
 
 func TestRowLevelSecurityShowsEachTheirOwn(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	server.Psql(t, deployed(t, "rls.sql"))
 	alice := session.UserID("https://id.example.com", "alice")
@@ -147,6 +150,7 @@ func TestRowLevelSecurityShowsEachTheirOwn(t *testing.T) {
 }
 
 func TestTheReportingRoleSeesNoSecret(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	s := open(t, server.URL(), sqlstore.Options{})
 	people(t, s)

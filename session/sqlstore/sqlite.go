@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -92,9 +91,7 @@ func (s *sqliteStore) words() words {
 	}
 }
 
-// prepare makes the file, for its owner only, and the tables. To be the first
-// one takes the whole file for a moment, in which SQLite does not let others
-// wait but sends them away.
+// prepare makes the file, for its owner only, and the tables.
 func (s *sqliteStore) prepare(ctx context.Context) error {
 	file, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -103,14 +100,7 @@ func (s *sqliteStore) prepare(ctx context.Context) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	_, err = backoff.Retry(ctx, func() (struct{}, error) {
-		err := migrate(ctx, s, s.migrate, s.list, s.log)
-		if err != nil && sqliteCode(err) != sqlite3.SQLITE_BUSY {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(5*time.Second))
-	return err
+	return migrate(ctx, s, s.migrate, s.list, s.log)
 }
 
 func (s *sqliteStore) version(ctx context.Context, q runner) (int, error) {

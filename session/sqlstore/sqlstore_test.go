@@ -130,6 +130,7 @@ func postgresSchema(server *servers.Postgres, schema string) operator {
 }
 
 func TestSQLite(t *testing.T) {
+	t.Parallel()
 	servers.Need(t, "sqlite3")
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		url, o := sqliteFile(t)
@@ -141,6 +142,7 @@ func TestSQLite(t *testing.T) {
 }
 
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	server := servers.StartPostgres(t)
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		schema, link := schemaName(t), servers.NewLink(t, server.Addr)
