@@ -45,7 +45,7 @@ func imports() map[string][]string {
 		"session":           {"cookie"},
 		"session/memstore":  {"session"},
 		"session/sqlstore":  {"session"},
-		"session/storetest": {"session"},
+		"session/storetest": {"session", "cookie"},
 		"identity":          {"session", "policy", "token"},
 
 		// Servers for tests, which know nothing of us.

@@ -37,6 +37,7 @@ type field struct {
 	types     []string
 	shorthand string
 	secret    bool
+	secretURL bool // only if it holds a password
 	nonempty  bool
 	required  bool
 
@@ -88,7 +89,7 @@ func newField(t reflect.Type, sf reflect.StructField) *field {
 	f := &field{
 		name: tag("yaml"), doc: tag("doc"), def: tag("default"), derived: tag("derived"),
 		example: tag("example"), flag: tag("flag"), shorthand: tag("shorthand"),
-		secret: tag("secret") != "", nonempty: tag("nonempty") != "", required: tag("required") != "",
+		secret: tag("secret") != "", secretURL: tag("secret") == "url", nonempty: tag("nonempty") != "", required: tag("required") != "",
 		typ: t,
 	}
 	if enum := tag("enum"); enum != "" {

@@ -109,6 +109,9 @@ type Session struct {
 	readAt     time.Time // when the provider last said who the person is; zero = at sign-in
 	generation int       // how often they were
 
+	held *held // with a store
+
+	// Without one.
 	entry   *entry
 	sealed  string // the cookie value that holds this state
 	renewed bool   // the state is newer than the cookie it was opened from

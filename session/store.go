@@ -5,14 +5,21 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"slices"
 	"time"
 )
 
 // ErrUnavailable is wrapped by the errors of a [Store] that does not answer. It
-// says nothing about the session: nobody is signed out by it.
-var ErrUnavailable = errors.New("session: the store does not answer")
+// says nothing about the session: nobody is signed out by it. It is answered with
+// 503 and Retry-After.
+var ErrUnavailable error = unavailableError{}
+
+type unavailableError struct{}
+
+func (unavailableError) Error() string { return "session: the store does not answer" }
+
+// RetryAfter is when to try again.
+func (unavailableError) RetryAfter() time.Duration { return 2 * time.Second }
 
 // A Store keeps the sessions of the database strategy, and is shared by all
 // replicas. All methods fail with an error that wraps [ErrUnavailable] where the

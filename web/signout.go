@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -29,6 +30,9 @@ func (s *Server) askSignOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	rd := s.returnURL(askedReturn(r.URL.Query()), s.AfterSignOut)
 	current, err := s.Sessions.Lookup(r)
+	if err != nil && !errors.Is(err, session.ErrNone) {
+		return err
+	}
 	if err != nil {
 		s.Pages.SignedOut(w, r, page.SignedOut{SignIn: s.SignInURL(s.AfterSignIn)})
 		return nil
@@ -108,7 +112,10 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 // browser keeps for the back button, and the mark of earlier sign-ins. It
 // returns the session, nil if there was none.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request) (*session.Session, error) {
-	ended := s.Sessions.End(w, r)
+	ended, err := s.Sessions.End(w, r)
+	if err != nil {
+		return nil, err
+	}
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	s.flows.clear(w, r, signedInCookie)
 	if ended == nil {

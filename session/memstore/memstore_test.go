@@ -60,3 +60,7 @@ func setup(testing.TB) storetest.Backend {
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend { return setup(t) })
 }
+
+func TestManagers(t *testing.T) {
+	storetest.RunManagers(t, func(t *testing.T) storetest.Backend { return setup(t) })
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -93,14 +94,32 @@ func (s *sqliteStore) words() words {
 
 // prepare makes the file, for its owner only, and the tables.
 func (s *sqliteStore) prepare(ctx context.Context) error {
-	file, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the file of the session store; its folder must exist and be writable: %w", err)
+	if err := s.create(); err != nil {
+		return fmt.Errorf("make the file of the session store; its folder must exist and be writable: %w", err)
 	}
+	return migrate(ctx, s, s.migrate, s.list, s.log)
+}
+
+// create makes an empty file unless there is one. It never opens a file that is
+// in use: to close it would take away the locks that SQLite has on it in this
+// process (POSIX, fcntl), and the next program that ends would take itself for
+// the last one and delete the log from under our feet.
+func (s *sqliteStore) create() error {
+	if _, err := os.Stat(s.path); err == nil {
+		return nil
+	}
+	file, err := os.CreateTemp(filepath.Dir(s.path), ".authproxy-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
 	if err := file.Close(); err != nil {
 		return err
 	}
-	return migrate(ctx, s, s.migrate, s.list, s.log)
+	if err := os.Link(file.Name(), s.path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func (s *sqliteStore) version(ctx context.Context, q runner) (int, error) {

@@ -129,22 +129,20 @@ func postgresSchema(server *servers.Postgres, schema string) operator {
 	return operator{run: run, truncate: `TRUNCATE @.session CASCADE`, past: `now() - interval '1 day'`}
 }
 
-func TestSQLite(t *testing.T) {
-	t.Parallel()
-	servers.Need(t, "sqlite3")
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
-		url, o := sqliteFile(t)
-		return storetest.Backend{
-			Open:     func(t testing.TB) session.Store { return open(t, url, sqlstore.Options{}) },
-			Operator: o, Events: o.events,
-		}
-	})
+// sqliteBackend returns a new file.
+func sqliteBackend(t *testing.T) storetest.Backend {
+	url, o := sqliteFile(t)
+	return storetest.Backend{
+		Open:     func(t testing.TB) session.Store { return open(t, url, sqlstore.Options{}) },
+		Operator: o, Events: o.events,
+	}
 }
 
-func TestPostgres(t *testing.T) {
-	t.Parallel()
+// postgresBackends returns what makes new schemas of one server, each with a
+// way to it of its own.
+func postgresBackends(t *testing.T) func(t *testing.T) storetest.Backend {
 	server := servers.StartPostgres(t)
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
+	return func(t *testing.T) storetest.Backend {
 		schema, link := schemaName(t), servers.NewLink(t, server.Addr)
 		o := postgresSchema(server, schema)
 		return storetest.Backend{
@@ -154,7 +152,29 @@ func TestPostgres(t *testing.T) {
 			Operator: o, Events: o.events,
 			Cut: func(testing.TB) func() { link.Cut(); return link.Heal },
 		}
-	})
+	}
+}
+
+func TestSQLite(t *testing.T) {
+	t.Parallel()
+	servers.Need(t, "sqlite3")
+	storetest.Run(t, sqliteBackend)
+}
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, postgresBackends(t))
+}
+
+func TestManagersWithSQLite(t *testing.T) {
+	t.Parallel()
+	servers.Need(t, "sqlite3")
+	storetest.RunManagers(t, sqliteBackend)
+}
+
+func TestManagersWithPostgres(t *testing.T) {
+	t.Parallel()
+	storetest.RunManagers(t, postgresBackends(t))
 }
 
 func TestMain(m *testing.M) {
