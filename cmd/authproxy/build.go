@@ -112,7 +112,7 @@ func cookieOptions(cfg *config.Config, outside func(host string) bool) cookie.Op
 
 func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) (err error) {
 	s, id := a.config.Session, a.config.Identity
-	if a.store, err = openStore(s, a.log); err != nil {
+	if a.store, err = openStore(context.Background(), s, a.log); err != nil {
 		return err
 	}
 	refresher := &web.Refresher{Providers: a.providers, Authorization: id.Authorization, Log: a.log}
