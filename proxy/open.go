@@ -100,7 +100,7 @@ func (p *Proxy) endIfOver(x *exchange) {
 	switch {
 	case who == nil:
 	case who.Session != nil && !p.Sessions.Alive(who.Session),
-		who.Session == nil && p.Sessions.Ended(who.SessionID),
+		who.Session == nil && !p.Sessions.AliveID(who.SessionID),
 		who.Session == nil && conn != nil && !p.Now().Before(who.Expires):
 		x.end(closePolicy)
 		return

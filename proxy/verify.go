@@ -215,7 +215,7 @@ func (p *Proxy) tell(x *exchange, set func(name, value string)) {
 // renewals returns the cookies of ours that the browser does not have yet, none if
 // the session has ended since.
 func (p *Proxy) renewals(x *exchange) []string {
-	if len(x.cookies) == 0 || p.Sessions.Ended(x.verdict.who.SessionID) {
+	if len(x.cookies) == 0 || !p.Sessions.AliveID(x.verdict.who.SessionID) {
 		return nil
 	}
 	return x.cookies

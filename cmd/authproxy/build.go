@@ -36,6 +36,7 @@ type app struct {
 	accessLog io.Writer // nil where requests are not logged
 	metrics   *prometheus.Registry
 	providers []*oauth.Provider
+	store     session.Store // nil where sessions are in cookies
 	sessions  *session.Manager
 	identity  *identity.Resolver
 	proxy     *proxy.Proxy
@@ -111,10 +112,15 @@ func cookieOptions(cfg *config.Config, outside func(host string) bool) cookie.Op
 
 func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) (err error) {
 	s, id := a.config.Session, a.config.Identity
+	if a.store, err = openStore(context.Background(), s, a.log); err != nil {
+		return err
+	}
 	refresher := &web.Refresher{Providers: a.providers, Authorization: id.Authorization, Log: a.log}
 	if a.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: s.MaxAge, UpdateAge: s.UpdateAge, AbsoluteMaxAge: s.AbsoluteMaxAge,
-		IdleTimeout: s.IdleTimeout, Version: s.Version, Registerer: a.metrics,
+		IdleTimeout: s.IdleTimeout, Version: s.Version, ForgetOnClose: !s.RememberMe, Registerer: a.metrics, Log: a.log,
+		Store: a.store, StoreTimeout: s.StoreTimeout, AuditRetention: s.AuditRetention,
+		CacheBytes: uint64(s.CacheMB) << 20, CacheEntries: s.CacheEntries,
 		RefreshTokens: refresher.Refresh, DiscardTokens: refresher.Discard, KeepSuperseded: id.Authorization == identity.AuthorizationJWT,
 	}); err != nil {
 		return err
@@ -346,6 +352,7 @@ func (a *app) run(ctx context.Context) {
 	for _, p := range a.providers {
 		wg.Go(func() { p.Run(ctx) })
 	}
+	wg.Go(func() { a.sessions.Run(ctx) })
 	wg.Wait()
 }
 
@@ -354,6 +361,9 @@ func (a *app) close() {
 	a.proxy.Close()
 	a.identity.Close()
 	a.sessions.Close()
+	if a.store != nil {
+		a.store.Close()
+	}
 }
 
 // warn logs what the configuration's author should know.
