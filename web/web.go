@@ -153,6 +153,8 @@ func (s *Server) routes() error {
 		"GET /sessions":         s.listSessions,
 		"DELETE /sessions":      s.sameOrigin(s.revokeSessions),
 		"DELETE /sessions/{id}": s.sameOrigin(s.revokeSession),
+		"GET /account":          s.account,
+		"POST /account":         s.sameOrigin(s.changeAccount),
 		"GET /userinfo":         s.userinfo,
 		"GET /token":            s.token,
 		"GET /providers":        s.listProviders,
