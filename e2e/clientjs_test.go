@@ -63,6 +63,9 @@ func startClientApp(t *testing.T, api string) string {
 		case "/public/record.js", "/public/page.js":
 			w.Header().Set("Content-Type", "text/javascript")
 			fmt.Fprint(w, map[string]string{"/public/record.js": recordScript, "/public/page.js": pageScript}[r.URL.Path])
+		case "/plain":
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			fmt.Fprint(w, "<!doctype html><title>Plain</title><p>This is a plain page.")
 		default:
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self' "+api+"; require-trusted-types-for 'script'; base-uri 'none'")
@@ -80,6 +83,11 @@ func startClientPages(t *testing.T, api, more string) *process {
 	address := freeAddress(t)
 	s := setup{listen: address, base: "http://" + address, admin: freeAddress(t), keys: newKeys(t), upstream: startClientApp(t, api)}
 	s.issuer = startProvider(t, s.base)
+	return startAuthproxy(t, s, more)
+}
+
+func startAuthproxy(t *testing.T, s setup, more string) *process {
+	t.Helper()
 	return start(t, s.launch(writeFile(t, "authproxy.yaml", fmt.Sprintf(clientConfig, s.listen, s.admin, s.base, s.upstream, s.issuer, s.keys, more))))
 }
 
@@ -375,6 +383,12 @@ func TestTheUserButton(t *testing.T) {
 	b.do("press Enter", chromedp.KeyEvent(kb.Enter))
 	if !open() {
 		t.Fatal("Enter does not open the menu")
+	}
+	for _, side := range []string{"left", "right"} { // of the window
+		evaluate[bool](b, `document.querySelector("authproxy-user-button").style.cssFloat = "`+side+`", `+root+`.querySelector("summary").click() ?? `+root+`.querySelector("summary").click() ?? true`)
+		if got := evaluate[string](b, `(({left, right}) => left >= 0 && right <= innerWidth ? "" : left + " to " + right)(`+root+`.querySelector(".menu").getBoundingClientRect())`); got != "" {
+			t.Errorf("at the %s of the window the menu reaches from %s px", side, got)
+		}
 	}
 	b.picture("user-button-open", 360, 400)
 	b.do("press Escape", chromedp.KeyEvent(kb.Escape))

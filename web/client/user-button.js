@@ -15,9 +15,10 @@ style.replaceSync(`
 		border: 1px solid; border-radius: 50%; background: ButtonFace; color: ButtonText;
 		font-weight: 600; list-style: none; cursor: pointer; user-select: none }
 	summary::-webkit-details-marker { display: none }
-	.menu { position: absolute; inset-inline-end: 0; z-index: 9999; display: grid; gap: .5rem; box-sizing: border-box;
+	.menu { position: absolute; right: 0; z-index: 9999; display: grid; gap: .5rem; box-sizing: border-box;
 		width: max-content; max-width: min(20rem, 80vw); margin-top: .5rem; padding: 1rem;
 		border: 1px solid; border-radius: .75rem; background: Canvas; color: CanvasText; overflow-wrap: anywhere }
+	.menu.right { right: auto; left: 0 }
 	a, button { padding: .5rem 1rem; border: 1px solid; border-radius: .5rem; background: ButtonFace; color: ButtonText;
 		font: inherit; text-align: center; text-decoration: none; cursor: pointer }
 	:host > a { display: block }
@@ -59,10 +60,15 @@ function menu(element, {name, email}, auth, base) {
 		if (error) alert.textContent = "That did not work. Please try again.";
 	};
 	const summary = make("summary", {ariaLabel: "Account of " + who, title: who}, [...who][0].toUpperCase());
-	const details = make("details", {}, summary, make("div", {className: "menu", tabIndex: -1},
+	const panel = make("div", {className: "menu", tabIndex: -1},
 		make("strong", {}, who), email && email != who ? make("span", {}, email) : "",
 		make("a", {href: new URL("account", base).href}, "Account"),
-		make("button", {type: "button", onclick: signOut}, "Sign out"), alert));
+		make("button", {type: "button", onclick: signOut}, "Sign out"), alert);
+	const details = make("details", {}, summary, panel);
+	summary.onclick = () => { // where there is room for it
+		const {left, right} = element.getBoundingClientRect();
+		panel.classList.toggle("right", left + right < innerWidth);
+	};
 	details.onkeydown = ({key}) => {
 		if (key != "Escape") return;
 		details.open = false;
