@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -345,6 +346,23 @@ func TestWhenAPageAsksAgain(t *testing.T) {
 	b.becomes(asked + " > 5")
 	if got := evaluate[string](b, `events.join()`); got != "INITIAL_SESSION alice@example.com" {
 		t.Errorf("asking again made the events %s", got)
+	}
+}
+
+func TestTheDeclarationsNameAllThereIs(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	base := startClientPages(t, "", "").base
+	b.visit(base + "/public/page")
+	_, declarations := get(t, http.DefaultClient, base+"/auth/client.d.ts", nil)
+	names := script[[]string](b, `import("/auth/client.js").then(module => [...Object.keys(authproxy), ...Object.keys(module)])`)
+	for _, name := range names {
+		if !regexp.MustCompile(`(?m)^(\t(readonly )?|export (const )?)`+regexp.QuoteMeta(name)+`\b`).Match(declarations) && name != "$session" {
+			t.Errorf("client.d.ts does not declare %s", name)
+		}
+	}
+	if len(names) < 25 {
+		t.Errorf("the library has %v, want more", names)
 	}
 }
 
