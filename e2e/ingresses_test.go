@@ -1,0 +1,416 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"authproxy/devidp"
+)
+
+// TestEachIngress holds every ingress that can be installed here, with our example
+// for it, to the same promises.
+func TestEachIngress(t *testing.T) {
+	t.Parallel()
+	promises := []struct {
+		name string
+		show func(t *testing.T, s *site)
+	}{
+		{"a page leads to sign-in and back to the whole address", pageLeadsToSignIn},
+		{"what is no page gets a 401", noPageGets401},
+		{"nobody gets in by a header or a spelling", nobodyGetsIn},
+		{"the application learns who is there, and nothing forged", applicationLearns},
+		{"a preflight passes where a rule says so", preflightPasses},
+		{"who lacks the role gets a 403", roleIsNeeded},
+		{"a WebSocket works for who is signed in", webSocketWorks},
+		{"a form is passed on once, and never replayed", formPassesOnce},
+		{"two tabs sign in at once", twoTabs},
+		{"an ID token of 9 KB is in no header", longTokenIsInNoHeader},
+		{"renewed sessions go on, whether the browser learns of it or not", renewalHarmsNobody},
+		{"sign-out signs out", signOutEndsIt},
+		{"without authproxy nobody gets in", nobodyGetsInWithoutAuthproxy}, // the last one
+	}
+	for _, in := range ingresses() {
+		t.Run(in.name, func(t *testing.T) {
+			t.Parallel()
+			s := startSite(t, in)
+			for _, p := range promises {
+				t.Run(p.name, func(t *testing.T) {
+					s.reached() // what other tests sent
+					p.show(t, s)
+				})
+			}
+		})
+	}
+}
+
+func pageLeadsToSignIn(t *testing.T, s *site) {
+	const target = "/app/a%20b/%C3%BC?q=1&r=%26x%3D%2F&rd=/evil;z+y&%23=%25"
+	v := s.guest("alice")
+	res, _ := v.sends(t, "GET", target, "Accept: text/html", "Sec-Fetch-Mode: navigate")
+	want := s.base + "/auth/sign-in?" + url.Values{"rd": {target}}.Encode()
+	if got := res.Header.Get("Location"); res.StatusCode != http.StatusFound || got != want {
+		t.Errorf("a page for nobody: %d to %q, want 302 to %q", res.StatusCode, got, want)
+	}
+	if got := res.Header.Get("Cache-Control"); got != "no-store" {
+		t.Errorf("the redirect's Cache-Control is %q, want no-store", got)
+	}
+	got := v.opens(t, target+"#fragment")
+	if got.Path != target {
+		t.Errorf("sign-in led back to %s, want %s", got.Path, target)
+	}
+	if seen := s.reached(); !slices.Equal(seen, []string{"GET " + target}) {
+		t.Errorf("the application got %v, want the one request after sign-in", seen)
+	}
+	expectUser(t, got, "alice@example.com")
+}
+
+func noPageGets401(t *testing.T, s *site) {
+	tests := []struct {
+		name, method string
+		lines        []string
+	}{
+		{"XHR", "GET", []string{"Accept: */*", "X-Requested-With: XMLHttpRequest"}},
+		{"XHR for HTML", "GET", []string{"Accept: text/html", "X-Requested-With: XMLHttpRequest"}},
+		{"fetch", "GET", []string{"Accept: */*", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", "Sec-Fetch-Site: same-origin"}},
+		{"fetch for HTML", "GET", []string{"Accept: text/html", "Sec-Fetch-Mode: cors"}},
+		{"htmx", "GET", []string{"Accept: */*", "HX-Request: true"}},
+		{"an API's client", "GET", []string{"Accept: text/html", "Authorization: Bearer x"}},
+		{"a WebSocket", "GET", []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Accept: text/html"}},
+		{"a form", "POST", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate", "Content-Type: application/x-www-form-urlencoded", "Content-Length: 0"}},
+		{"a method of one's own", "PROPFIND", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate"}},
+	}
+	for _, tt := range tests {
+		res, body := s.guest("").sends(t, tt.method, "/app?a=1&b=2", tt.lines...)
+		if res.StatusCode != http.StatusUnauthorized || res.Header.Get("Location") != "" || !strings.HasPrefix(res.Header.Get("Www-Authenticate"), "Bearer") {
+			t.Errorf("%s: %d, Location %q, WWW-Authenticate %q; want 401, none and Bearer", tt.name, res.StatusCode, res.Header.Get("Location"), res.Header.Get("Www-Authenticate"))
+		}
+		if !strings.Contains(body, "/auth/sign-in?rd=") {
+			t.Errorf("%s: the answer does not say where to sign in: %s", tt.name, body)
+		}
+	}
+	if seen := s.reached(); len(seen) > 0 {
+		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
+
+func nobodyGetsIn(t *testing.T, s *site) {
+	public := s.base + "/public/x"
+	host := strings.TrimPrefix(s.base, "https://")
+	tests := []struct {
+		name, target string
+		lines        []string
+	}{
+		{"plainly", "/app/secret", nil},
+		{"X-Forwarded-Uri", "/app/secret", []string{"X-Forwarded-Uri: /public/x"}},
+		{"the whole family of Traefik", "/app/secret", []string{"X-Forwarded-Method: GET", "X-Forwarded-Proto: https", "X-Forwarded-Host: " + host, "X-Forwarded-Uri: /public/x"}},
+		{"X-Original-URL", "/app/secret", []string{"X-Original-URL: " + public}},
+		{"the whole family of nginx", "/app/secret", []string{"X-Original-URL: " + public, "X-Original-Method: GET"}},
+		{"both families, with underscores", "/app/secret", []string{"X_Original_URL: " + public, "X_Forwarded_Uri: /public/x"}},
+		{"a method that passes", "/api/x", []string{"X-Forwarded-Method: OPTIONS", "X-Original-Method: OPTIONS", "Origin: https://other.example", "Access-Control-Request-Method: GET"}},
+		{"other headers of the kind", "/app/secret", []string{"X-Original-URI: /public/x", "X-Rewrite-URL: /public/x", "X-Auth-Request-Redirect: /public/x", "Forwarded: for=127.0.0.1;host=" + host}},
+		{"an address of the ingress", "/app/secret", []string{"X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1"}},
+		{"identity headers", "/app/secret", []string{"X-User-Id: forged", "Remote-User: forged", "Authorization: Basic Zm9yZ2VkOg=="}},
+		{"headers to be dropped", "/app/secret", []string{"Connection: X-Original-URL, X-Forwarded-Uri, Cookie"}},
+		{"dots", "/public/../app/secret", nil},
+		{"encoded dots", "/public/%2e%2e/app/secret", nil},
+		{"an encoded slash", "/public/..%2fapp/secret", nil},
+		{"a backslash", "/public/..\\app/secret", nil},
+		{"two slashes", "//app/secret", nil},
+		{"a parameter", "/public/..;/app/secret", nil},
+		{"dots below the prefix", "/auth/../app/secret", nil},
+		{"encoded dots below the prefix", "/auth/%2e%2e/app/secret", nil},
+		{"the prefix in capitals", "/AUTH/../app/secret", nil},
+		{"a query of ours", "/app/secret?allowed_groups=x&rd=/public/x", nil},
+		{"a fragment", "/app/secret#/public/x", nil},
+	}
+	for _, tt := range tests {
+		res, body := s.guest("").sends(t, "GET", tt.target, append(tt.lines, "Accept: */*")...)
+		if res.StatusCode < 300 {
+			t.Errorf("%s: %d, want a refusal: %s", tt.name, res.StatusCode, body)
+		}
+	}
+	for _, target := range []string{"/auth/verify/nginx", "/auth/verify/forward", "/auth/verify/envoy/public/x", "/auth//verify/forward", "/auth/%76erify/forward", "/auth/./verify/nginx"} {
+		res, body := s.guest("").sends(t, "GET", target, "X-Original-URL: "+public, "X-Original-Method: GET", "X-Forwarded-Method: GET", "X-Forwarded-Uri: /public/x")
+		if res.StatusCode == http.StatusOK {
+			t.Errorf("%s answers a browser: %s", target, body)
+		}
+	}
+	if seen := s.reached(); len(seen) > 0 {
+		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
+
+// forged are headers that only authproxy may write, as clients might spell them.
+func forged() []string {
+	var lines []string
+	for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Name", "X-User-Groups", "X-User-Roles"} {
+		for _, spelled := range []string{name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(name, "-", "."), strings.Replace(name, "-", "_", 1)} {
+			lines = append(lines, spelled+": forged")
+		}
+	}
+	return append(lines, "Connection: close, X-User-Id, Authorization")
+}
+
+func applicationLearns(t *testing.T, s *site) {
+	v := s.guest("alice")
+	id := v.opens(t, "/app").Headers.Get("X-User-Id")
+	want := map[string]string{"X-User-Id": id, "X-User-Email": "alice@example.com", "X-User-Name": "Alice Adams", "X-User-Groups": "admins,staff", "X-User-Roles": "admin"}
+	tests := []struct {
+		name, target string
+		who          guest
+		more         string
+		want         map[string]string
+	}{
+		{"alice", "/app?x=1", v, "Accept: application/json", want},
+		{"alice on a public page", "/public/x", v, "Accept: application/json", want},
+		{"nobody on a public page", "/public/x", s.guest(""), "Accept: application/json", nil},
+		{"nobody on a public page, with a bearer token", "/public/x", s.guest(""), "Authorization: Bearer forged", nil},
+	}
+	for _, tt := range tests {
+		res, body := tt.who.sends(t, "GET", tt.target, append(forged(), tt.more, "Accept: application/json")...)
+		got := receivedBy(t, res, []byte(body))
+		for name, values := range got.Headers {
+			if strings.Contains(strings.Join(values, " "), "forged") {
+				t.Errorf("%s: the application got %s: %q", tt.name, name, values)
+			}
+		}
+		for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Name", "X-User-Groups", "X-User-Roles"} {
+			if value := strings.Join(got.Headers.Values(name), "|"); value != tt.want[name] {
+				t.Errorf("%s: the application got %s: %q, want %q", tt.name, name, value, tt.want[name])
+			}
+		}
+		if tt.want == nil {
+			if value := got.Headers.Get("Authorization"); value != "" {
+				t.Errorf("%s: the application got Authorization %q, want none", tt.name, value)
+			}
+			continue
+		}
+		expectTokenOf(t, "http://"+s.own, s.base, got.Headers.Get("Authorization"), id)
+	}
+}
+
+func preflightPasses(t *testing.T, s *site) {
+	for target, want := range map[string]int{"/api/x": http.StatusOK, "/app/x": http.StatusUnauthorized} {
+		res, body := s.guest("").sends(t, "OPTIONS", target, append(forged(), "Origin: https://other.example", "Access-Control-Request-Method: PUT", "Accept: application/json")...)
+		if res.StatusCode != want {
+			t.Errorf("a preflight of %s: %d, want %d", target, res.StatusCode, want)
+		}
+		if strings.Contains(body, "forged") {
+			t.Errorf("the application got forged headers with a preflight: %s", body)
+		}
+	}
+	if seen := s.reached(); !slices.Equal(seen, []string{"OPTIONS /api/x"}) {
+		t.Errorf("the application got %v, want the one preflight", seen)
+	}
+}
+
+func roleIsNeeded(t *testing.T, s *site) {
+	alice, bob := s.guest("alice"), s.guest("bob")
+	alice.opens(t, "/admin/users")
+	bob.opens(t, "/app")
+	s.reached()
+	res, body := get(t, bob.Client, s.base+"/admin/users", navigation())
+	if res.StatusCode != http.StatusForbidden {
+		t.Errorf("bob gets %d, want 403: %s", res.StatusCode, body)
+	}
+	if seen := s.reached(); len(seen) > 0 {
+		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
+
+func webSocketWorks(t *testing.T, s *site) {
+	v := s.guest("alice")
+	v.opens(t, "/app")
+	dial := func(origin string) (*websocket.Conn, *http.Response, error) {
+		client := newClient(t, s.transport(false))
+		return websocket.Dial(t.Context(), s.base+"/ws", &websocket.DialOptions{
+			HTTPClient: client, HTTPHeader: http.Header{"Cookie": {v.cookies(t)}, "Origin": {origin}},
+		})
+	}
+	conn, _, err := dial(s.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := conn.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, message, err := conn.Read(ctx); string(message) != "hello" || err != nil {
+		t.Errorf("the WebSocket says %q, %v, want hello", message, err)
+	}
+	if _, res, err := dial("https://evil.example"); err == nil || res == nil || res.StatusCode != http.StatusForbidden {
+		t.Errorf("a WebSocket from a stranger's page: %v, want a 403", err)
+	}
+}
+
+func formPassesOnce(t *testing.T, s *site) {
+	post := func(v guest) (*http.Response, received) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+"/orders", strings.NewReader(strings.Repeat("a=b&", 5000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = navigation()
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := v.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res, received{}
+	}
+	v := s.guest("alice")
+	if res, _ := post(v); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a form of nobody: %d, want 401", res.StatusCode)
+	}
+	v.opens(t, "/app")
+	if seen := s.reached(); !slices.Equal(seen, []string{"GET /app"}) {
+		t.Errorf("the application got %v, want the page alone", seen)
+	}
+	if res, _ := post(v); res.StatusCode != http.StatusOK {
+		t.Errorf("a form of alice's: %d, want 200", res.StatusCode)
+	}
+	if seen := s.reached(); !slices.Equal(seen, []string{"POST /orders"}) {
+		t.Errorf("the application got %v, want the form once", seen)
+	}
+}
+
+func twoTabs(t *testing.T, s *site) {
+	v := s.guest("alice")
+	toProvider := func(target string) string {
+		t.Helper()
+		halted := *v.Client
+		halted.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+			if r.URL.Path == "/authorize" {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		}
+		res, body := get(t, &halted, s.base+target, navigation())
+		if !strings.Contains(res.Header.Get("Location"), "/authorize?") {
+			t.Fatalf("%s does not lead to the provider: %d %s", target, res.StatusCode, body)
+		}
+		return res.Header.Get("Location") + "&login_hint=alice"
+	}
+	first, second := toProvider("/app/first?a=1&b=2"), toProvider("/app/second?c=3")
+	for _, tab := range []struct{ at, want string }{{second, "/app/second?c=3"}, {first, "/app/first?a=1&b=2"}} {
+		res, body := get(t, v.Client, tab.at, navigation())
+		if got := receivedBy(t, res, body); got.Path != tab.want {
+			t.Errorf("the tab ended at %s, want %s", got.Path, tab.want)
+		}
+	}
+}
+
+func longTokenIsInNoHeader(t *testing.T, s *site) {
+	s.provider.SetFaults(devidp.Faults{LongToken: 9000})
+	defer s.provider.SetFaults(devidp.Faults{})
+	v := s.guest("alice")
+	got := v.opens(t, "/app")
+	expectUser(t, got, "alice@example.com")
+	for name, values := range got.Headers {
+		if size := len(strings.Join(values, "")); size > 4096 {
+			t.Errorf("the application got %d bytes of %s, want 4096 at most", size, name)
+		}
+	}
+	if size := len(v.cookies(t)); size > 4096 {
+		t.Errorf("the browser keeps %d bytes of cookies, want 4096 at most", size)
+	}
+}
+
+// renewalHarmsNobody: the provider takes a refresh token once, and ends the grant
+// at a second use. A browser that never gets a renewed cookie must not notice.
+func renewalHarmsNobody(t *testing.T, s *site) {
+	v := s.guest("alice")
+	v.opens(t, "/app")
+	cookies := v.cookies(t)
+	before := s.tokenRequests()
+	renewed := ""
+	eventually(t, 30*time.Second, func() error {
+		res, body := v.sends(t, "GET", "/app", "Accept: application/json") // with the first cookie, always
+		expectUser(t, receivedBy(t, res, []byte(body)), "alice@example.com")
+		for _, c := range res.Cookies() {
+			if strings.Contains(c.Name, "authproxy_session") && c.MaxAge >= 0 {
+				renewed = c.Name + "=" + c.Value
+			}
+		}
+		if n := s.tokenRequests() - before; n < 2 {
+			return fmt.Errorf("the session was renewed %d times, want 2", n)
+		}
+		return nil
+	})
+	if dropped := renewed == "" || renewed == cookies; dropped != s.ingress.dropsCookies {
+		t.Errorf("the browser got the renewed cookie: %t, want %t", !dropped, !s.ingress.dropsCookies)
+	}
+	if s.ingress.dropsCookies {
+		return
+	}
+	bare := s.guest("alice")
+	res, body := bare.sends(t, "GET", "/app", "Accept: application/json", "Cookie: "+renewed)
+	expectUser(t, receivedBy(t, res, []byte(body)), "alice@example.com")
+}
+
+// tokenRequests counts how often the provider was asked for tokens.
+func (s *site) tokenRequests() int {
+	n := 0
+	for _, request := range s.provider.Requests() {
+		if request == "POST /token" {
+			n++
+		}
+	}
+	return n
+}
+
+func signOutEndsIt(t *testing.T, s *site) {
+	v := s.guest("alice")
+	v.opens(t, "/app")
+	stolen := "Cookie: " + v.cookies(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+"/auth/sign-out", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {s.base}, "Accept": {"application/json"}}
+	res, err := v.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if err := expectStatus(res, http.StatusOK); err != nil {
+		t.Fatal(err)
+	}
+	s.reached()
+	if got := getOnce(t, v.Client, s.base+"/app"); got.StatusCode != http.StatusUnauthorized {
+		t.Errorf("after sign-out: %d, want 401", got.StatusCode)
+	}
+	if res, _ := s.guest("").sends(t, "GET", "/app", stolen); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a copy of the cookie, after sign-out: %d, want 401", res.StatusCode)
+	}
+	if seen := s.reached(); len(seen) > 0 {
+		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
+
+func nobodyGetsInWithoutAuthproxy(t *testing.T, s *site) {
+	v := s.guest("alice")
+	v.opens(t, "/app")
+	s.reached()
+	s.authn.stop()
+	for _, target := range []string{"/app", "/public/x"} {
+		res, _ := v.sends(t, "GET", target, "Accept: text/html")
+		if err := expectStatus(res, s.ingress.down); err != nil {
+			t.Errorf("without authproxy: %v", err)
+		}
+	}
+	if seen := s.reached(); len(seen) > 0 {
+		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
