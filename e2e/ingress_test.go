@@ -50,7 +50,7 @@ func ingresses() []ingress {
 	nginx := ingress{name: "nginx", program: "nginx", dir: "nginx", files: []string{"app.example.com.conf"}, start: startNginx, down: http.StatusInternalServerError}
 	plain := nginx
 	plain.name = "nginx over HTTP/1.0" // as it asks unless it is told otherwise
-	plain.rewrite = []string{"    keepalive 32;", "", "    proxy_http_version 1.1;", "", "        proxy_set_header Connection \"\";\n", ""}
+	plain.rewrite = []string{"http://authproxy/auth/verify/nginx;", "http://authproxy/auth/verify/nginx; proxy_http_version 1.0;", "proxy_set_header Connection \"\";", "proxy_set_header Connection close;"}
 	caddy := ingress{name: "Caddy", program: "caddy", dir: "caddy", files: []string{"Caddyfile"}, start: startCaddy, down: http.StatusBadGateway}
 	short := caddy
 	short.name, short.files, short.dropsCookies = "Caddy in short", []string{"Caddyfile.short"}, true
@@ -90,7 +90,7 @@ func startCaddy(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	global := fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tdefault_bind 127.0.0.1\n\tauto_https disable_redirects\n\tstorage file_system %s\n}\n", dir)
+	global := fmt.Sprintf("{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\tauto_https disable_redirects\n\tstorage file_system %s\n}\n", dir)
 	write(t, files[0], global+string(read))
 	return []string{"run", "--config", files[0], "--adapter", "caddyfile"}
 }
@@ -141,7 +141,7 @@ func (s *site) reached() []string {
 }
 
 // accessTokenLife is short, so that sessions are renewed while the test looks.
-const accessTokenLife = 3 * time.Second
+const accessTokenLife = time.Second
 
 // startSite starts the example with everything around it. Only addresses and
 // paths are replaced in the files.
@@ -176,9 +176,9 @@ func startSite(t *testing.T, in ingress) *site {
 		example := readAll(t, filepath.Join("..", "deploy", "examples", in.dir, name))
 		write(t, filepath.Join(dir, name), strings.NewReplacer(replace...).Replace(example))
 	}
-	s.authn = start(t, launch{
-		args: []string{"--config", filepath.Join(dir, "authproxy.yaml"), "--admin.listen=", "--shutdown.delay=0s"}, base: "http://" + own,
-	})
+	s.authn = start(t, launch{base: "http://" + own, args: []string{
+		"--config", filepath.Join(dir, "authproxy.yaml"), "--admin.listen=", "--shutdown.delay=0s", "--providers.corp.scopes=openid,email,profile,groups,offline_access",
+	}})
 	s.startIngress(program, in.start(t, dir), front)
 	return s
 }

@@ -156,7 +156,7 @@ func forged() []string {
 			lines = append(lines, spelled+": forged")
 		}
 	}
-	return append(lines, "Connection: close, X-User-Id, Authorization")
+	return append([]string{"Connection: close, X-User-Id, Authorization"}, lines...)
 }
 
 func applicationLearns(t *testing.T, s *site) {
@@ -176,24 +176,48 @@ func applicationLearns(t *testing.T, s *site) {
 	}
 	for _, tt := range tests {
 		res, body := tt.who.sends(t, "GET", tt.target, append(forged(), tt.more, "Accept: application/json")...)
-		got := receivedBy(t, res, []byte(body))
-		for name, values := range got.Headers {
-			if strings.Contains(strings.Join(values, " "), "forged") {
-				t.Errorf("%s: the application got %s: %q", tt.name, name, values)
-			}
+		expectTold(t, tt.name, receivedBy(t, res, []byte(body)), tt.want)
+		res, answer := get(t, tt.who.Client, s.base+tt.target, headerOf(forged()[1:]))
+		if res.ProtoMajor != 2 {
+			t.Fatalf("the protocol is %s, want HTTP/2", res.Proto)
 		}
-		for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Name", "X-User-Groups", "X-User-Roles"} {
-			if value := strings.Join(got.Headers.Values(name), "|"); value != tt.want[name] {
-				t.Errorf("%s: the application got %s: %q, want %q", tt.name, name, value, tt.want[name])
-			}
+		got := receivedBy(t, res, answer)
+		expectTold(t, tt.name+" over HTTP/2", got, tt.want)
+		if tt.want != nil {
+			expectTokenOf(t, "http://"+s.own, s.base, got.Headers.Get("Authorization"), id)
 		}
-		if tt.want == nil {
-			if value := got.Headers.Get("Authorization"); value != "" {
-				t.Errorf("%s: the application got Authorization %q, want none", tt.name, value)
-			}
-			continue
+	}
+}
+
+// headerOf returns lines as a header whose names are spelled as they are.
+func headerOf(lines []string) http.Header {
+	h := http.Header{}
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ": ")
+		h[name] = append(h[name], value)
+	}
+	return h
+}
+
+// expectTold fails unless the application got these identity headers, and
+// none if want is nil, and nothing that was forged.
+func expectTold(t *testing.T, who string, got received, want map[string]string) {
+	t.Helper()
+	if c := got.Headers.Get("Connection"); strings.Contains(c, "X-User-Id") {
+		t.Errorf("%s: the application got Connection: %q, which takes identity away behind it", who, c)
+	}
+	for name, values := range got.Headers {
+		if strings.Contains(strings.Join(values, " "), "forged") {
+			t.Errorf("%s: the application got %s: %q", who, name, values)
 		}
-		expectTokenOf(t, "http://"+s.own, s.base, got.Headers.Get("Authorization"), id)
+	}
+	for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Name", "X-User-Groups", "X-User-Roles"} {
+		if value := strings.Join(got.Headers.Values(name), "|"); value != want[name] {
+			t.Errorf("%s: the application got %s: %q, want %q", who, name, value, want[name])
+		}
+	}
+	if authorization := got.Headers.Get("Authorization"); (authorization == "") != (want == nil) {
+		t.Errorf("%s: the application got Authorization %q", who, authorization)
 	}
 }
 
@@ -254,7 +278,7 @@ func webSocketWorks(t *testing.T, s *site) {
 }
 
 func formPassesOnce(t *testing.T, s *site) {
-	post := func(v guest) (*http.Response, received) {
+	post := func(v guest) int {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+"/orders", strings.NewReader(strings.Repeat("a=b&", 5000)))
 		if err != nil {
@@ -267,18 +291,18 @@ func formPassesOnce(t *testing.T, s *site) {
 			t.Fatal(err)
 		}
 		res.Body.Close()
-		return res, received{}
+		return res.StatusCode
 	}
 	v := s.guest("alice")
-	if res, _ := post(v); res.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a form of nobody: %d, want 401", res.StatusCode)
+	if status := post(v); status != http.StatusUnauthorized {
+		t.Errorf("a form of nobody: %d, want 401", status)
 	}
 	v.opens(t, "/app")
 	if seen := s.reached(); !slices.Equal(seen, []string{"GET /app"}) {
 		t.Errorf("the application got %v, want the page alone", seen)
 	}
-	if res, _ := post(v); res.StatusCode != http.StatusOK {
-		t.Errorf("a form of alice's: %d, want 200", res.StatusCode)
+	if status := post(v); status != http.StatusOK {
+		t.Errorf("a form of alice's: %d, want 200", status)
 	}
 	if seen := s.reached(); !slices.Equal(seen, []string{"POST /orders"}) {
 		t.Errorf("the application got %v, want the form once", seen)
@@ -409,6 +433,20 @@ func nobodyGetsInWithoutAuthproxy(t *testing.T, s *site) {
 		if err := expectStatus(res, s.ingress.down); err != nil {
 			t.Errorf("without authproxy: %v", err)
 		}
+	}
+	if seen := s.reached(); len(seen) > 0 {
+		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
+
+// TestHAProxySaysNoIfTheActionFails: after an action that failed, HAProxy goes on.
+func TestHAProxySaysNoIfTheActionFails(t *testing.T) {
+	t.Parallel()
+	broken := ingresses()[4]
+	broken.rewrite = []string{"local answer = ", "error('broken') local answer = "}
+	s := startSite(t, broken)
+	if res, _ := s.guest("").sends(t, "GET", "/public/x", "Accept: text/html"); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("with a broken action: %d, want 503", res.StatusCode)
 	}
 	if seen := s.reached(); len(seen) > 0 {
 		t.Errorf("the application got %v, want nothing", seen)
