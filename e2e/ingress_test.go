@@ -202,7 +202,7 @@ func startRenewingProvider(t *testing.T, base string) (*devidp.Server, string) {
 	}
 	issuer := "http://" + l.Addr().String()
 	idp, err := devidp.New(devidp.Config{
-		Issuer: issuer, AccessTokenTTL: accessTokenLife,
+		Issuer: issuer, AccessTokenTTL: accessTokenLife, Users: append(devidp.DemoUsers(), carol()),
 		Clients: []devidp.Client{{ID: "authproxy", Secret: "client-secret", RedirectURIs: []string{base + "/auth/callback/corp"}}},
 	})
 	if err != nil {

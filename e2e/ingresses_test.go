@@ -26,12 +26,14 @@ func TestEachIngress(t *testing.T) {
 		{"a page leads to sign-in and back to the whole address", pageLeadsToSignIn},
 		{"what is no page gets a 401", noPageGets401},
 		{"nobody gets in by a header or a spelling", nobodyGetsIn},
+		{"browsers cannot ask what authproxy thinks", browsersAskNothing},
 		{"the application learns who is there, and nothing forged", applicationLearns},
 		{"a preflight passes where a rule says so", preflightPasses},
 		{"who lacks the role gets a 403", roleIsNeeded},
 		{"a WebSocket works for who is signed in", webSocketWorks},
 		{"a form is passed on once, and never replayed", formPassesOnce},
 		{"two tabs sign in at once", twoTabs},
+		{"somebody in many groups gets in", manyGroups},
 		{"an ID token of 9 KB is in no header", longTokenIsInNoHeader},
 		{"renewed sessions go on, whether the browser learns of it or not", renewalHarmsNobody},
 		{"sign-out signs out", signOutEndsIt},
@@ -85,6 +87,7 @@ func noPageGets401(t *testing.T, s *site) {
 		{"an API's client", "GET", []string{"Accept: text/html", "Authorization: Bearer x"}},
 		{"a WebSocket", "GET", []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Accept: text/html"}},
 		{"a form", "POST", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate", "Content-Type: application/x-www-form-urlencoded", "Content-Length: 0"}},
+		{"a form of another site", "POST", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: cross-site", "Origin: https://other.example", "Content-Type: text/plain", "Content-Length: 0"}},
 		{"a method of one's own", "PROPFIND", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate"}},
 	}
 	for _, tt := range tests {
@@ -137,14 +140,23 @@ func nobodyGetsIn(t *testing.T, s *site) {
 			t.Errorf("%s: %d, want a refusal: %s", tt.name, res.StatusCode, body)
 		}
 	}
-	for _, target := range []string{"/auth/verify/nginx", "/auth/verify/forward", "/auth/verify/envoy/public/x", "/auth//verify/forward", "/auth/%76erify/forward", "/auth/./verify/nginx"} {
-		res, body := s.guest("").sends(t, "GET", target, "X-Original-URL: "+public, "X-Original-Method: GET", "X-Forwarded-Method: GET", "X-Forwarded-Uri: /public/x")
-		if res.StatusCode == http.StatusOK {
-			t.Errorf("%s answers a browser: %s", target, body)
-		}
-	}
 	if seen := s.reached(); len(seen) > 0 {
 		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
+
+// browsersAskNothing: whoever may ask learns what the application would be told
+// about the asker, the token included.
+func browsersAskNothing(t *testing.T, s *site) {
+	v := s.guest("alice")
+	v.opens(t, "/app")
+	host := strings.TrimPrefix(s.base, "https://")
+	for _, target := range []string{"/auth/verify/nginx", "/auth/verify/forward", "/auth/verify/envoy/public/x", "/auth//verify/forward", "/auth/%76erify/forward", "/auth/./verify/nginx"} {
+		res, body := v.sends(t, "GET", target, "X-Original-URL: "+s.base+"/public/x", "X-Original-Method: GET",
+			"X-Forwarded-Method: GET", "X-Forwarded-Proto: https", "X-Forwarded-Host: "+host, "X-Forwarded-Uri: /public/x")
+		if res.StatusCode == http.StatusOK || res.Header.Get("X-User-Id")+res.Header.Get("Authorization") != "" {
+			t.Errorf("%s answers a browser with %d: %s", target, res.StatusCode, body)
+		}
 	}
 }
 
@@ -170,12 +182,18 @@ func applicationLearns(t *testing.T, s *site) {
 		want         map[string]string
 	}{
 		{"alice", "/app?x=1", v, "Accept: application/json", want},
+		{"alice, with a query that means something to authproxy", "/app?allowed_groups=nobody", v, "Accept: application/json", want},
+		{"alice, who offers an upgrade", "/app", v, "Upgrade: something", want},
 		{"alice on a public page", "/public/x", v, "Accept: application/json", want},
 		{"nobody on a public page", "/public/x", s.guest(""), "Accept: application/json", nil},
 		{"nobody on a public page, with a bearer token", "/public/x", s.guest(""), "Authorization: Bearer forged", nil},
 	}
 	for _, tt := range tests {
-		res, body := tt.who.sends(t, "GET", tt.target, append(forged(), tt.more, "Accept: application/json")...)
+		lines := append(forged(), tt.more, "Accept: application/json")
+		if strings.HasPrefix(tt.more, "Upgrade") {
+			lines[0] = "Connection: Upgrade, X-User-Id, Authorization"
+		}
+		res, body := tt.who.sends(t, "GET", tt.target, lines...)
 		expectTold(t, tt.name, receivedBy(t, res, []byte(body)), tt.want)
 		res, answer := get(t, tt.who.Client, s.base+tt.target, headerOf(forged()[1:]))
 		if res.ProtoMajor != 2 {
@@ -333,6 +351,24 @@ func twoTabs(t *testing.T, s *site) {
 			t.Errorf("the tab ended at %s, want %s", got.Path, tab.want)
 		}
 	}
+}
+
+// manyGroups: the answer to the ingress holds them in a header, in the token, and
+// in the renewed cookie.
+func manyGroups(t *testing.T, s *site) {
+	got := s.guest("carol").opens(t, "/app")
+	if groups := got.Headers.Get("X-User-Groups"); groups != strings.Join(carol().Groups, ",") {
+		t.Errorf("the application got %d bytes of groups, want all: %.80s", len(groups), groups)
+	}
+}
+
+// carol is in more groups than others.
+func carol() devidp.User {
+	user := devidp.User{Login: "carol", Subject: "carol", Email: "carol@example.com", EmailVerified: true}
+	for i := range 50 {
+		user.Groups = append(user.Groups, fmt.Sprintf("engineering/department-%02d/everybody", i))
+	}
+	return user
 }
 
 func longTokenIsInNoHeader(t *testing.T, s *site) {
