@@ -168,6 +168,7 @@ func forged() []string {
 			lines = append(lines, spelled+": forged")
 		}
 	}
+	lines = append(lines, "X-Forwarded-For: 192.0.2.66", "X-Forwarded-Host: forged.example", "X-Forwarded-Proto: http")
 	return append([]string{"Connection: close, X-User-Id, Authorization"}, lines...)
 }
 
@@ -228,6 +229,9 @@ func expectTold(t *testing.T, who string, got received, want map[string]string) 
 		if strings.Contains(strings.Join(values, " "), "forged") {
 			t.Errorf("%s: the application got %s: %q", who, name, values)
 		}
+	}
+	if from, proto := got.Headers.Get("X-Forwarded-For"), got.Headers.Get("X-Forwarded-Proto"); from != "127.0.0.1" || proto != "https" {
+		t.Errorf("%s: the application got the address %q and %q, want 127.0.0.1 and https", who, from, proto)
 	}
 	for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Name", "X-User-Groups", "X-User-Roles"} {
 		if value := strings.Join(got.Headers.Values(name), "|"); value != want[name] {
