@@ -115,6 +115,7 @@ type site struct {
 	authn    *process
 	provider *devidp.Server
 	roots    *x509.CertPool
+	certFile string
 
 	mu   sync.Mutex
 	seen []string // by the application: "METHOD target"
@@ -159,6 +160,7 @@ func startSite(t *testing.T, in ingress) *site {
 	var issuer, certFile, keyFile string
 	s.provider, issuer = startRenewingProvider(t, s.base)
 	certFile, keyFile, s.roots = selfSigned(t, "app.example.com")
+	s.certFile = certFile
 	secrets := t.TempDir()
 	write(t, filepath.Join(secrets, "client_secret"), "client-secret\n")
 	write(t, filepath.Join(secrets, "keys"), newKey(t)+"\n")

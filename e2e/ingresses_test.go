@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +37,7 @@ func TestEachIngress(t *testing.T) {
 		{"a WebSocket works for who is signed in", webSocketWorks},
 		{"a form is passed on once, and never replayed", formPassesOnce},
 		{"two tabs sign in at once", twoTabs},
+		{"what the docs say to check holds", checksHold},
 		{"somebody in many groups gets in", manyGroups},
 		{"an ID token of 9 KB is in no header", longTokenIsInNoHeader},
 		{"renewed sessions go on, whether the browser learns of it or not", renewalHarmsNobody},
@@ -357,6 +362,26 @@ func twoTabs(t *testing.T, s *site) {
 	}
 }
 
+// checksHold runs the lines of curl that the documentation has for every ingress.
+func checksHold(t *testing.T, s *site) {
+	need(t, "curl")
+	home := t.TempDir()
+	front := strings.TrimPrefix(s.base, "https://")
+	write(t, filepath.Join(home, ".curlrc"), fmt.Sprintf("cacert = %q\nresolve = \"%s:127.0.0.1\"\n", s.certFile, front))
+	checks := regexp.MustCompile(`(?m)^(curl .*) # (\d+)$`).FindAllStringSubmatch(readAll(t, "../docs/ingress/README.md"), -1)
+	if len(checks) < 10 {
+		t.Fatalf("%d checks are documented, want 10 at least", len(checks))
+	}
+	for _, check := range checks {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(check[1], "https://app.example.com", s.base))
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}
+		out, err := cmd.Output()
+		if got := strings.TrimSpace(string(out)); got != check[2] || err != nil {
+			t.Errorf("%s\nprints %s, %v; want %s", check[1], got, err, check[2])
+		}
+	}
+}
+
 // manyGroups: the answer to the ingress holds them in a header, in the token, and
 // in the renewed cookie.
 func manyGroups(t *testing.T, s *site) {
@@ -403,7 +428,7 @@ func renewalHarmsNobody(t *testing.T, s *site) {
 		res, body := v.sends(t, "GET", "/app", "Accept: application/json") // with the first cookie, always
 		expectUser(t, receivedBy(t, res, []byte(body)), "alice@example.com")
 		for _, c := range res.Cookies() {
-			if strings.Contains(c.Name, "authproxy_session") && c.MaxAge >= 0 {
+			if c.Name == "__Host-authproxy_session" && c.MaxAge >= 0 { // the name that Traefik's example has
 				renewed = c.Name + "=" + c.Value
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -116,6 +117,42 @@ func TestEachIngressCopiesEveryHeader(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTheDocumentationQuotesTheExamples: what is there to copy is what is tested.
+func TestTheDocumentationQuotesTheExamples(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/ingress/*.md")
+	if err != nil || len(pages) < 9 {
+		t.Fatalf("the pages are %v, %v; want one for each ingress", pages, err)
+	}
+	fence := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	for _, page := range pages {
+		text := read(t, page)
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s leads to %s, which is not there", page, m[1])
+			}
+		}
+		dir := strings.TrimSuffix(filepath.Base(page), ".md")
+		for _, m := range fence.FindAllStringSubmatch(text, -1) {
+			if m[1] != "sh" && !quotes(t, dir, m[2]) {
+				t.Errorf("%s shows what is in no file of deploy/examples/%s:\n%s", page, dir, m[2])
+			}
+		}
+	}
+}
+
+// quotes says whether a file of the folder holds text.
+func quotes(t *testing.T, dir, text string) bool {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return !e.IsDir() && strings.Contains(read(t, filepath.Join(dir, e.Name())), text)
+	})
 }
 
 // A traefikFile is what the example uses of Traefik's dynamic configuration.
