@@ -49,7 +49,7 @@ type ingress struct {
 func ingresses() []ingress {
 	nginx := ingress{name: "nginx", program: "nginx", dir: "nginx", files: []string{"app.example.com.conf"}, start: startNginx, down: http.StatusInternalServerError}
 	plain := nginx
-	plain.name = "nginx over HTTP/1.0" // as it asks unless it is told otherwise
+	plain.name = "nginx over HTTP 1.0" // as it asks unless it is told otherwise
 	plain.rewrite = []string{"http://authproxy/auth/verify/nginx;", "http://authproxy/auth/verify/nginx; proxy_http_version 1.0;", "proxy_set_header Connection \"\";", "proxy_set_header Connection close;"}
 	caddy := ingress{name: "Caddy", program: "caddy", dir: "caddy", files: []string{"Caddyfile"}, start: startCaddy, down: http.StatusBadGateway}
 	short := caddy
