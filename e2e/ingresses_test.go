@@ -240,6 +240,9 @@ func expectTold(t *testing.T, who string, got received, want map[string]string) 
 	if from, proto := got.Headers.Get("X-Forwarded-For"), got.Headers.Get("X-Forwarded-Proto"); from != "127.0.0.1" || proto != "https" {
 		t.Errorf("%s: the application got the address %q and %q, want 127.0.0.1 and https", who, from, proto)
 	}
+	if host := got.Headers.Get("X-Forwarded-Host"); host != got.Headers.Get("Host") {
+		t.Errorf("%s: the application got X-Forwarded-Host %q, want %q", who, host, got.Headers.Get("Host"))
+	}
 	for _, name := range []string{"X-User-Id", "X-User-Email", "X-User-Name", "X-User-Groups", "X-User-Roles"} {
 		if value := strings.Join(got.Headers.Values(name), "|"); value != want[name] {
 			t.Errorf("%s: the application got %s: %q, want %q", who, name, value, want[name])
