@@ -116,7 +116,7 @@ func (p *Proxy) refuse(o *original, v verdict, idErr error) error {
 	case o.asked() && p.isOurs(o.request.URL.Path):
 		return p.ownPage(o)
 	}
-	signIn := p.signInURL(o, nil)
+	signIn := p.signInURL(o, "")
 	if errors.Is(idErr, identity.ErrBearer) {
 		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr, SignIn: signIn,
 			Message: "The bearer token is not accepted here."}
@@ -184,28 +184,31 @@ func person(who *identity.Who) string {
 
 // switchAccount is where somebody goes who wants to sign in as somebody else.
 func (p *Proxy) switchAccount(o *original) string {
-	return p.signInURL(o, url.Values{"prompt": {"select_account"}})
+	return p.signInURL(o, "prompt=select_account&")
 }
 
 // signInURL returns the absolute URL of the sign-in page that leads back to o.
 // Sign-in runs on public_url's host, so from another host of ours the way back
-// is an absolute URL.
-func (p *Proxy) signInURL(o *original, query url.Values) string {
-	if query == nil {
-		query = url.Values{}
-	}
-	rd, u := o.target.String(), *p.PublicURL
+// is an absolute URL. query comes first in the URL's and ends with "&", if it is
+// not empty.
+func (p *Proxy) signInURL(o *original, query string) string {
+	rd, at := o.target.String(), p.signInPage
 	if o.method != http.MethodGet && o.method != http.MethodHead {
 		rd = "/" // a form's target is no page to come back to
 	}
 	switch {
 	case p.SignsInAtHome != nil && p.SignsInAtHome(o.host):
-		u.Host = o.host // it gets its session by the hand-off, and begins that itself
+		at = signInPage(p.PublicURL, o.host, p.Prefix) // it gets its session by the hand-off, and begins that itself
 	case o.host != p.PublicURL.Host:
 		rd = o.scheme + "://" + o.host + rd
 	}
-	query.Set("rd", rd)
-	u.Path, u.RawQuery = p.Prefix+"/sign-in", query.Encode()
+	return at + "?" + query + "rd=" + url.QueryEscape(rd)
+}
+
+// signInPage returns the address of the sign-in page on host, without a query.
+func signInPage(public *url.URL, host, prefix string) string {
+	u := *public
+	u.Host, u.Path, u.RawQuery = host, prefix+"/sign-in", ""
 	return u.String()
 }
 

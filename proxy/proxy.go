@@ -111,6 +111,7 @@ type Proxy struct {
 	Config
 	routes          []*route
 	namesPath       bool      // a rule or a route depends on the path
+	signInPage      string    // its address, without a query
 	identityHeaders []string  // in the order in which [identity.Who.Headers] has them
 	identityNames   *stripper // what only we may say
 	forwarding      *stripper // what only trusted proxies may say
@@ -133,6 +134,7 @@ func New(c Config) (*Proxy, error) {
 		c.Now = time.Now
 	}
 	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer)}
+	p.signInPage = signInPage(c.PublicURL, c.PublicURL.Host, c.Prefix)
 	p.identityHeaders = c.Identity.HeaderNames()
 	strip := append(c.Identity.HeaderNames(), c.Strip...)
 	if c.Identity.Config.Authorization != identity.AuthorizationPass {

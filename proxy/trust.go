@@ -64,13 +64,14 @@ func (t TrustedProxies) clientBehind(client netip.Addr, h http.Header) netip.Add
 	if len(t) == 0 || !t.contains(client) {
 		return client
 	}
-	hops := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
-	for i := len(hops) - 1; i >= 0 && t.contains(client); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+	hops := strings.Join(h["X-Forwarded-For"], ",")
+	for hops != "" && t.contains(client) {
+		last := strings.LastIndexByte(hops, ',')
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[last+1:]))
 		if err != nil || hop.Zone() != "" {
 			break
 		}
-		client = hop.Unmap()
+		client, hops = hop.Unmap(), hops[:max(last, 0)]
 	}
 	return client
 }

@@ -178,14 +178,20 @@ func expectation(face string) string {
 // not find here, some take from the client instead (CVE-2026-30851), so that
 // every header is there, empty if there is nothing to say.
 func (p *Proxy) allow(h http.Header, x *exchange) {
-	p.tell(x, func(name, value string) { h[name] = []string{value} })
+	// All values are in one object, none of which can grow into its neighbour.
+	values := make([]string, 0, len(p.identityHeaders)+6)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	p.tell(x, set)
 	if own := x.original.header["Authorization"]; p.Identity.Config.Authorization == identity.AuthorizationPass && len(own) == 1 {
 		h["Authorization"] = own
 	}
-	h["Content-Length"] = []string{"0"}
-	h["Cache-Control"] = []string{"no-store"}
-	h["X-Accel-Expires"] = []string{"0"} // nginx, before Cache-Control
-	h["Vary"] = []string{"Cookie, Authorization"}
+	set("Content-Length", "0")
+	set("Cache-Control", "no-store")
+	set("X-Accel-Expires", "0") // nginx, before Cache-Control
+	set("Vary", "Cookie, Authorization")
 	if only := p.onlyCookie(x); only != "" {
 		h["Set-Cookie"] = []string{only}
 	}
