@@ -134,7 +134,8 @@ func (p *Proxy) ask(r *http.Request, x *exchange, d dialect, rest string) error 
 	if err != nil {
 		return p.unreadable(x, err)
 	}
-	o.face, o.header, o.client = d.face, r.Header, x.original.client
+	o.face, o.header, o.client = d.face, r.Header, p.Trusted.askedClient(r)
+	p.checkClient(&o)
 	if d.face != faceEnvoy { // whose query is the client's
 		o.narrow = parseNarrowing(r.URL.RawQuery)
 	}
@@ -159,6 +160,16 @@ func (p *Proxy) unreadable(x *exchange, err error) error {
 		slog.String("face", x.original.face), slog.Any("err", err), slog.String("remedy", "compare the ingress's settings with "+expectation(x.original.face)))
 	return &page.Error{Status: http.StatusForbidden, Code: "unknown_request", Err: err,
 		Message: "The ingress did not say which request this is about.", Hint: "For the operator: the log says what is missing."}
+}
+
+// checkClient complains of an ingress that does not say whose request it asks
+// about, where rules want to know. They refuse it.
+func (p *Proxy) checkClient(o *original) {
+	if o.client.IsValid() || !p.Rules.NamesClient() {
+		return
+	}
+	p.complain("no client "+o.face, "forward auth is refused, because rules name clients and the ingress does not say whose request it asks about",
+		slog.String("face", o.face), slog.String("remedy", "let the ingress set X-Forwarded-For to the client's address, without a port, and name the ingress in trusted_proxies"))
 }
 
 // expectation is what a face reads.

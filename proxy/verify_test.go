@@ -9,10 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"authproxy/identity"
 	"authproxy/page"
@@ -416,5 +419,52 @@ func TestAStoreThatIsDownSignsNobodyOut(t *testing.T) {
 	gone := context.Canceled
 	if err := unavailable(gone); !errors.Is(err, gone) || errors.As(err, new(*page.Error)) {
 		t.Errorf("a client that has gone is answered with %v", err)
+	}
+}
+
+// TestAnIngressIsNotTheClient: one that does not say who the client is does not
+// get its own address judged in the client's place, which is inside while the
+// client need not be.
+func TestAnIngressIsNotTheClient(t *testing.T) {
+	inside := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	w := newWorld(t, loopbackTrusted([]policy.Rule{{Name: "inside", Clients: inside, Allow: "anyone"}}))
+	asks := map[string]func(ask) ask{"nginx": askNginx, "forward": askForward, "envoy": askEnvoy}
+	for name, about := range asks {
+		for _, tt := range []struct {
+			forwarded []string
+			want      int
+		}{
+			{[]string{"10.1.2.3"}, 200},
+			{[]string{"127.0.0.1"}, 200}, // a browser on the same machine
+			{[]string{"198.51.100.7"}, 403},
+			{nil, 403},
+			{[]string{""}, 403},
+			{[]string{"198.51.100.7:4711"}, 403}, // as some load balancers write it
+			{[]string{"198.51.100.7, unknown"}, 403},
+			{[]string{"unknown, 127.0.0.2"}, 403},
+		} {
+			a := about(ask{header: browser("")})
+			a.header["X-Forwarded-For"] = tt.forwarded
+			if got := w.do(a); got.StatusCode != tt.want {
+				t.Errorf("%s: with X-Forwarded-For %q the status is %d, want %d", name, tt.forwarded, got.StatusCode, tt.want)
+			}
+		}
+	}
+	e := newEnvoy(w, nil, nil) // which says it in an attribute
+	for forwarded, want := range map[string]codes.Code{"": codes.PermissionDenied, "10.1.2.3": codes.PermissionDenied} {
+		req := checkRequest(ask{header: http.Header{"X-Forwarded-For": {forwarded}}})
+		if got := codes.Code(e.check(req).GetStatus().GetCode()); got != want { // 198.51.100.7 is no proxy of ours
+			t.Errorf("gRPC: with X-Forwarded-For %q the status is %v, want %v", forwarded, got, want)
+		}
+	}
+	for forwarded, want := range map[string]codes.Code{"": codes.OK, "127.0.0.9": codes.OK, "198.51.100.7": codes.PermissionDenied, "unknown": codes.PermissionDenied} {
+		req := checkRequest(ask{header: http.Header{"X-Forwarded-For": {forwarded}}})
+		req.Attributes.Source.Address.GetSocketAddress().Address = "127.0.0.1" // a proxy of ours before Envoy
+		if got := codes.Code(e.check(req).GetStatus().GetCode()); got != want {
+			t.Errorf("gRPC, behind another proxy: with X-Forwarded-For %q the status is %v, want %v", forwarded, got, want)
+		}
+	}
+	if want := "let the ingress set X-Forwarded-For"; !strings.Contains(w.log.String(), want) {
+		t.Errorf("the log lacks %q:\n%s", want, w.log)
 	}
 }
