@@ -303,9 +303,11 @@ func (p *Proxy) route(r *http.Request, path policy.Path) *route {
 // refresh renews the provider's tokens of who's session where that is due. It
 // says whether anything has changed, so that the verdict is out of date.
 func (p *Proxy) refresh(o *original, who *identity.Who) bool {
-	if who == nil || who.Session == nil || isPrefetch(o.header) {
+	if who == nil || who.Session == nil {
 		return false
 	}
+	// A prefetch, too, though it is no activity: any client can call itself one, and
+	// would keep its groups, and a session that the provider has ended.
 	s, err := p.Sessions.Refresh(o.request.Context(), who.Session)
 	return err != nil || s != who.Session
 }
