@@ -374,7 +374,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
 // redirectToSignIn sends a browser to location, and no cache may remember it.
 func redirectToSignIn(w http.ResponseWriter, location string) {
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Add("Vary", "Cookie")
+	w.Header().Set("Vary", "Cookie, Authorization")
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusFound)
 }

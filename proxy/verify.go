@@ -200,12 +200,18 @@ func (p *Proxy) allow(h http.Header, x *exchange) {
 		h["Authorization"] = own
 	}
 	set("Content-Length", "0")
-	set("Cache-Control", "no-store")
-	set("X-Accel-Expires", "0") // nginx, before Cache-Control
-	set("Vary", "Cookie, Authorization")
+	keepFromCaches(set)
 	if only := p.onlyCookie(x); only != "" {
 		h["Set-Cookie"] = []string{only}
 	}
+}
+
+// keepFromCaches sets the headers of every answer to an ingress: some can be told to
+// keep answers, and each is about one person.
+func keepFromCaches(set func(name, value string)) {
+	set("Cache-Control", "no-store")
+	set("X-Accel-Expires", "0") // nginx, before Cache-Control
+	set("Vary", "Cookie, Authorization")
 }
 
 // tell calls set for each header by which an application learns who is there.
@@ -266,6 +272,7 @@ func (p *Proxy) onlyCookie(x *exchange) string {
 // deny answers with what the ingress can carry: one that does not redirect
 // knows 401 and 403, and makes a failure of everything else.
 func (p *Proxy) deny(w http.ResponseWriter, x *exchange, redirects bool, err error) {
+	keepFromCaches(w.Header().Set)
 	var signIn *redirectError
 	if errors.As(err, &signIn) {
 		if redirects {

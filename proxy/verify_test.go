@@ -172,6 +172,32 @@ func TestAnAllowingAnswerIsForTheIngressAlone(t *testing.T) {
 	}
 }
 
+// TestADenyingAnswerIsForItsPersonAlone: it may name the person, and nobody keeps it
+// for the next one.
+func TestADenyingAnswerIsForItsPersonAlone(t *testing.T) {
+	w := newWorld(t, loopbackTrusted(adminsBelowAdmin()))
+	people := map[string]http.Header{
+		"somebody by cookie": browser(w.signIn(bob())), "somebody by token": {"Authorization": {"Bearer " + w.bearer(bob())}, "Accept": {"text/html"}},
+		"nobody's browser": browser(""), "nobody's script": {"Accept": {"*/*"}},
+	}
+	for face, about := range map[string]func(ask) ask{"nginx": askNginx, "forward": askForward, "envoy": askEnvoy} {
+		for who, header := range people {
+			got := w.do(about(ask{target: "/admin/x", header: header}))
+			if got.StatusCode == http.StatusOK {
+				t.Fatalf("%s: %s is allowed", face, who)
+			}
+			for name, want := range map[string]string{"Cache-Control": "no-store", "X-Accel-Expires": "0", "Vary": "Cookie, Authorization"} {
+				if values := got.Header[name]; len(values) != 1 || values[0] != want {
+					t.Errorf("%s, %s, %d: %s = %q, want %q", face, who, got.StatusCode, name, values, want)
+				}
+			}
+			if named := strings.Contains(got.body, "bob@example.com"); named != strings.HasPrefix(who, "somebody") {
+				t.Errorf("%s, %s: the page names bob: %v", face, who, named)
+			}
+		}
+	}
+}
+
 // With authorization: pass, the application gets what the client sent, whatever
 // the ingress takes from the answer.
 func TestAuthorizationIsPassedBack(t *testing.T) {
