@@ -47,7 +47,7 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 		principal = &who.Principal
 	}
 	request := p.policyRequest(o, path)
-	v.decision = p.Rules.Decide(&request, principal)
+	v.decision = p.decide(o, &request, principal)
 	if request.Preflight == "" || !v.decision.Public { // one that passes brings no credentials, so there is nobody to ask about
 		v.decision = o.narrow.apply(v.decision, principal)
 	}
@@ -58,6 +58,27 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 		return v, nil
 	}
 	return v, p.refuse(o, v, idErr)
+}
+
+// decide is what the rules say about request, which is o's. An ingress that asks over
+// HTTP hands on the headers by which some applications take another method than the
+// request's own; there both have to be allowed. Elsewhere they are taken out.
+func (p *Proxy) decide(o *original, request *policy.Request, principal *policy.Principal) policy.Decision {
+	d := p.Rules.Decide(request, principal)
+	if d.Outcome != policy.Allow || !o.asked() || o.face == faceGRPC || !p.Rules.NamesMethod() {
+		return d
+	}
+	for name, values := range o.header {
+		if !p.methods.matches(name) || len(values) == 1 && values[0] == "" {
+			continue
+		}
+		as := *request
+		as.Method = strings.ToUpper(strings.TrimSpace(strings.Join(values, ","))) // as frameworks read it
+		if other := p.Rules.Decide(&as, principal); other.Outcome != policy.Allow {
+			return other
+		}
+	}
+	return d
 }
 
 // unavailable is the answer where it cannot be found out who is there: neither

@@ -116,6 +116,7 @@ type Proxy struct {
 	identityNames   *stripper // what only we may say
 	forwarding      *stripper // what only trusted proxies may say
 	paths           *stripper // what may tell an application of another path
+	methods         *stripper // what may tell it of another method, where rules name any
 	never           *stripper // all three, for a single pass
 	transports      []*http.Transport
 	lines           linePool
@@ -145,6 +146,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
 	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
+	p.methods = newStripper(methodNames(c.Rules))
 	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)

@@ -448,6 +448,49 @@ func TestAStoreThatIsDownSignsNobodyOut(t *testing.T) {
 	}
 }
 
+// TestAMethodInAHeaderIsJudged: an ingress hands on the headers by which some
+// applications take another method than the request's own, and we cannot take them
+// out, so both have to be allowed.
+func TestAMethodInAHeaderIsJudged(t *testing.T) {
+	w := newWorld(t, loopbackTrusted([]policy.Rule{
+		{Name: "public", Path: "/public/**", Methods: []string{"GET"}, Allow: "anyone"},
+		{Name: "signed in", Methods: []string{"GET", "POST", "PUT"}, Require: &policy.Require{SignedIn: true}},
+	}))
+	bobHas := w.signIn(bob())
+	tests := []struct {
+		method, target, cookies string
+		name, value             string
+		allowed                 bool
+	}{
+		{"GET", "/public/x", "", "", "", true},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "GET", true},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "DELETE", false},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "delete", false},
+		{"GET", "/public/x", "", "X-Http-Method-Override", " PUT", false},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "GET, DELETE", false},
+		{"GET", "/public/x", "", "X_http_method_override", "DELETE", false},
+		{"GET", "/public/x", "", "X-Http-Method", "PUT", false},
+		{"GET", "/public/x", "", "X.Method.Override", "PUT", false},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "PUT", true},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "put", true},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "", true},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "DELETE", false},
+		{"POST", "/public/x", "", "X-Http-Method-Override", "GET", false},
+	}
+	for face, about := range map[string]func(ask) ask{"nginx": askNginx, "forward": askForward, "envoy": askEnvoy} {
+		for _, tt := range tests {
+			h := browser(tt.cookies)
+			if tt.name != "" {
+				h[tt.name] = []string{tt.value}
+			}
+			got := w.do(about(ask{method: tt.method, target: tt.target, header: h}))
+			if allowed := got.StatusCode == http.StatusOK; allowed != tt.allowed {
+				t.Errorf("%s: %s %s with %s: %q: status %d, want it allowed: %v", face, tt.method, tt.target, tt.name, tt.value, got.StatusCode, tt.allowed)
+			}
+		}
+	}
+}
+
 // TestAnIngressIsNotTheClient: one that does not say who the client is does not
 // get its own address judged in the client's place, which is inside while the
 // client need not be.
