@@ -122,6 +122,7 @@ type Proxy struct {
 	lines           linePool
 	metrics         *metrics
 	open            openSet
+	closeGrace      time.Duration // the constant of that name, except in tests
 	complaints      complaints
 	stopWatch       context.CancelFunc
 }
@@ -134,7 +135,7 @@ func New(c Config) (*Proxy, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer)}
+	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer), closeGrace: closeGrace}
 	p.signInPage = signInPage(c.PublicURL, c.PublicURL.Host, c.Prefix)
 	p.identityHeaders = c.Identity.HeaderNames()
 	strip := append(c.Identity.HeaderNames(), c.Strip...)
