@@ -42,8 +42,16 @@ func imports() map[string][]string {
 		"devidp":           {},
 		"devidp/legacyapp": {},
 
-		"session":  {"cookie"},
-		"identity": {"session", "policy", "token"},
+		// What tests share; only test files import it.
+		"policy/policytest":         {"policy"},
+		"session/storetest/servers": {},
+
+		"session":            {"cookie"},
+		"session/memstore":   {"session"},
+		"session/redisstore": {"session"},
+		"session/storetest":  {"session", "cookie"},
+		"session/sqlstore":   {"session"},
+		"identity":           {"session", "policy", "token"},
 
 		// Side by side: neither knows the other.
 		"web":   {"cookie", "identity", "oauth", "page", "policy", "session", "token"},

@@ -26,6 +26,7 @@ var (
 // into their normal form.
 func (l *loader) check() {
 	l.checkListeners()
+	l.checkTrustedProxies()
 	l.checkPublicURL()
 	l.checkUpstreams()
 	l.checkCookieDomain()
@@ -40,6 +41,7 @@ func (l *loader) check() {
 	l.checkJWT()
 	l.checkRedirects()
 	l.checkOrigins()
+	l.checkCompat()
 	l.checkLimits()
 }
 
@@ -93,6 +95,15 @@ func (l *loader) checkExtAuthz() {
 	}
 	if e.ClientCAFile == "" && len(c.TrustedProxies) == 0 && l.ok("trusted_proxies") {
 		l.fail("ext_authz.listen", "would answer nobody, because nobody is named who may ask", "set trusted_proxies to the addresses of Envoy, or ext_authz.client_ca_file")
+	}
+}
+
+func (l *loader) checkTrustedProxies() {
+	for i, network := range l.cfg.TrustedProxies {
+		if network.IsValid() && network.Bits() == 0 {
+			l.fail(fmt.Sprintf("trusted_proxies[%d]", i), quote(network.String())+" trusts everybody, so that anybody can forge a client's address and the original URL",
+				"name the networks of your own proxies only, such as 10.0.0.0/8")
+		}
 	}
 }
 
@@ -407,6 +418,7 @@ func (l *loader) checkSession() {
 	if _, set := l.origins["session.update_age"]; !set {
 		l.cfg.Session.UpdateAge = min(l.cfg.Session.UpdateAge, l.cfg.Session.MaxAge/7)
 	}
+	l.checkStore()
 	s := l.cfg.Session
 	if s.MaxAge == 0 {
 		l.fail("session.max_age", "is 0, so that no session would live", "write a duration such as 168h")
@@ -427,8 +439,45 @@ func (l *loader) checkSession() {
 			fmt.Sprintf("is %s, longer than session.absolute_max_age, %s", hours(s.MaxAge), hours(s.AbsoluteMaxAge)),
 			"shorten session.max_age, or raise session.absolute_max_age (0 is none)")
 	}
-	if s.IdleTimeout > s.MaxAge && l.ok("session.idle_timeout") {
-		l.warnings = append(l.warnings, Warning{"session.idle_timeout", "has no effect, because it is longer than session.max_age", "shorten it, or set it to 0"})
+	if s.IdleTimeout >= s.MaxAge && l.ok("session.idle_timeout") {
+		l.warnings = append(l.warnings, Warning{"session.idle_timeout", "has no effect, because it is not shorter than session.max_age", "shorten it, or set it to 0"})
+	}
+	if _, set := l.origins["session.update_age"]; set && s.MaxAge == s.AbsoluteMaxAge {
+		l.warnings = append(l.warnings, Warning{"session.update_age", "has no effect: session.absolute_max_age ends a session before it can be extended",
+			"raise session.absolute_max_age above session.max_age, or remove it"})
+	}
+}
+
+// storeForm is what session.store may be.
+var storeForm = regexp.MustCompile(`^(cookie|memory|sqlite:.+|postgres(ql)?://.+|rediss?(\+sentinel|\+cluster)?://.+)$`)
+
+var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,47}$`)
+
+// checkStore judges where sessions are kept. No message repeats an address: it
+// may hold a password.
+func (l *loader) checkStore() {
+	s := &l.cfg.Session
+	if !storeForm.MatchString(s.Store) && l.ok("session.store") && l.ok("session.store_file") {
+		l.fail("session.store", "is neither cookie nor the address of a store",
+			"write cookie, memory, or an address that begins with sqlite:, postgres://, redis:// or rediss://")
+	}
+	if !schemaForm.MatchString(s.Schema) && l.ok("session.schema") {
+		l.fail("session.schema", "is not the name of a schema", "use up to 48 lower-case letters, digits and _, and no digit first")
+	}
+	if s.ListenURL != "" && !strings.HasPrefix(s.Store, "postgres") && l.ok("session.listen_url") {
+		l.fail("session.listen_url", "has a meaning for PostgreSQL only", "remove it, or set session.store to postgres://…")
+	}
+	for name, n := range map[string]int{"session.cache_mb": s.CacheMB - 1, "session.cache_entries": s.CacheEntries} {
+		if n < 0 && l.ok(name) {
+			l.fail(name, "is too small", "use the default, or a larger number")
+		}
+	}
+	if s.StoreTimeout < 100*time.Millisecond && l.ok("session.store_timeout") {
+		l.fail("session.store_timeout", "is shorter than 100ms", "use the default of 3s")
+	}
+	if s.Store == "memory" {
+		l.warnings = append(l.warnings, Warning{"session.store", "is memory: everybody is signed out when the program ends, and replicas do not know each other's sessions",
+			"use sqlite: for one machine, postgres:// or redis:// for more"})
 	}
 }
 
@@ -486,6 +535,29 @@ func (l *loader) checkRedirect(path, target string) {
 	isWeb := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
 	if err != nil || strings.Contains(target, `\`) || !isPath && !isWeb {
 		l.fail(path, show(&field{}, target)+" is neither a path nor a web address", "write a path such as /home, or the full address of one of our hosts")
+	}
+}
+
+// checkCompat judges the endpoints of oauth2-proxy: its ingresses do not all say
+// which request they ask about, and rules that cannot be applied must not look as
+// if they were.
+func (l *loader) checkCompat() {
+	c := l.cfg
+	if !c.Compat.OAuth2Proxy {
+		if c.Compat.Convention != "" {
+			l.warnings = append(l.warnings, Warning{"compat.convention", "has no effect without compat.oauth2_proxy", "set compat.oauth2_proxy: true, or remove it"})
+		}
+		return
+	}
+	if c.Compat.Convention != "" {
+		return
+	}
+	for i, r := range c.Rules {
+		if r.Host != "" || r.Path != "" || len(r.Methods) > 0 {
+			l.fail("compat.convention", fmt.Sprintf("is not set, so that /oauth2/auth could not tell what rules[%d] is about", i),
+				"set it to nginx or forward, whichever headers the ingress sets, or remove host, path and methods from the rules")
+			return
+		}
 	}
 }
 

@@ -50,8 +50,30 @@ func (l *loader) checkRules() {
 			}
 		}
 		if r.Require != nil {
-			l.checkMembers(path+".require.", r.Require.Emails, r.Require.Domains)
+			l.checkRequire(path+".require", r.Require)
 		}
+	}
+}
+
+// checkRequire judges one requirement and those in it. What a condition says is
+// for package policy to judge.
+func (l *loader) checkRequire(path string, q *Require) {
+	lists := len(q.Emails) + len(q.Domains) + len(q.Groups) + len(q.Roles) + len(q.Claims) + len(q.ACR) + len(q.AMR) + len(q.All) + len(q.Any)
+	if lists == 0 && !q.SignedIn && q.Fresh == 0 && q.When == "" {
+		l.fail(path, "requires nothing", "write {signed_in: true}, or who it is; allow: anyone lets everybody through")
+	}
+	if _, given := l.origins[path+".when"]; given && q.When == "" {
+		l.fail(path+".when", "is empty", "write a condition, or remove the setting")
+	}
+	if _, given := l.origins[path+".fresh"]; given && q.Fresh == 0 {
+		l.fail(path+".fresh", "lets no sign-in be fresh", "write a duration such as 5m, or remove the setting")
+	}
+	l.checkMembers(path+".", q.Emails, q.Domains)
+	for i := range q.All {
+		l.checkRequire(fmt.Sprintf("%s.all[%d]", path, i), &q.All[i])
+	}
+	for i := range q.Any {
+		l.checkRequire(fmt.Sprintf("%s.any[%d]", path, i), &q.Any[i])
 	}
 }
 
@@ -70,9 +92,6 @@ func (l *loader) checkAnswer(path string, r Rule) {
 		l.fail(path, "says more than one of allow, deny and require", "keep one of them; split the rule if need be")
 	case r.Deny && r.Preflight != "":
 		l.fail(path+".preflight", "contradicts deny", "remove one of the two")
-	}
-	if q := r.Require; q != nil && !q.SignedIn && len(q.Emails)+len(q.Domains)+len(q.Groups)+len(q.Roles) == 0 {
-		l.fail(path+".require", "requires nothing", "write {signed_in: true}, or who it is; allow: anyone lets everybody through")
 	}
 }
 

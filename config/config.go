@@ -15,6 +15,8 @@
 //	example    a value to copy, written as in YAML
 //	enum       the values that are allowed
 //	secret     the value is never shown
+//	like       of a list whose entries are groups like the one it is in: where the
+//	           schema describes that
 //	nonempty   an empty list is refused, because it reads like "nobody" and
 //	           means "anybody"
 //	required   an entry of a list must have it in the file
@@ -66,6 +68,7 @@ type Config struct {
 	ExtAuthz       ExtAuthz       `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
 	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
 	Log            Log            `yaml:"log" doc:"What is written to the log."`
+	Compat         Compat         `yaml:"compat" doc:"Endpoints and headers of other programs, for moving from them."`
 	Shutdown       Shutdown       `yaml:"shutdown" doc:"What happens between SIGTERM and the end."`
 	Server         Server         `yaml:"server" doc:"Limits of the public listener."`
 }
@@ -179,24 +182,32 @@ type SignIn struct {
 // Deny and Require is set. Host and Path are patterns, passed through as they
 // were written.
 type Rule struct {
-	Name      string   `yaml:"name" example:"admin area" doc:"A name for logs and for the page that refuses."`
-	Host      string   `yaml:"host" example:"app.example.com" doc:"The hosts this rule is for. Empty means any."`
-	Path      string   `yaml:"path" example:"/admin/**" doc:"The paths this rule is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
-	Methods   []string `yaml:"methods" nonempty:"true" example:"[GET, POST]" doc:"The methods this rule is for. Absent means any. GET includes HEAD."`
-	Allow     string   `yaml:"allow" enum:"anyone" example:"anyone" doc:"Let the request through without signing in."`
-	Deny      bool     `yaml:"deny" example:"true" doc:"Refuse the request, whoever asks."`
-	Require   *Require `yaml:"require" example:"{roles: [admin]}" doc:"What a user needs. Everything that is given must hold; within a list one is enough."`
-	Preflight string   `yaml:"preflight" enum:"pass" example:"pass" doc:"Let CORS preflights of these requests through. Not together with deny."`
+	Name      string         `yaml:"name" example:"admin area" doc:"A name for logs and for the page that refuses."`
+	Host      string         `yaml:"host" example:"app.example.com" doc:"The hosts this rule is for. Empty means any."`
+	Path      string         `yaml:"path" example:"/admin/**" doc:"The paths this rule is for; * stands for one segment or a part of it, ** for any number of segments. Empty means any."`
+	Methods   []string       `yaml:"methods" nonempty:"true" example:"[GET, POST]" doc:"The methods this rule is for. Absent means any. GET includes HEAD."`
+	Clients   []netip.Prefix `yaml:"clients" nonempty:"true" example:"[10.0.0.0/8]" doc:"The networks of the clients this rule is for. Absent means any. Behind a proxy, trusted_proxies must name it."`
+	Allow     string         `yaml:"allow" enum:"anyone" example:"anyone" doc:"Let the request through without signing in."`
+	Deny      bool           `yaml:"deny" example:"true" doc:"Refuse the request, whoever asks."`
+	Require   *Require       `yaml:"require" example:"{roles: [admin]}" doc:"What a user needs. Everything that is given must hold; within a list one is enough."`
+	Preflight string         `yaml:"preflight" enum:"pass" example:"pass" doc:"Let CORS preflights of these requests through. Not together with deny."`
 }
 
 // Require is what a rule asks of a user. Every field that is set must hold;
 // within a list, one value is enough. At least one field is set.
 type Require struct {
-	SignedIn bool     `yaml:"signed_in" example:"true" doc:"A session."`
-	Emails   []string `yaml:"emails" nonempty:"true" example:"[alice@example.com]" doc:"One of these verified addresses."`
-	Domains  []string `yaml:"domains" nonempty:"true" example:"[example.com]" doc:"A verified address of one of these domains."`
-	Groups   []string `yaml:"groups" nonempty:"true" example:"[staff]" doc:"One of these groups."`
-	Roles    []string `yaml:"roles" nonempty:"true" example:"[admin]" doc:"One of these roles; see identity.roles."`
+	SignedIn bool                `yaml:"signed_in" example:"true" doc:"A session."`
+	Emails   []string            `yaml:"emails" nonempty:"true" example:"[alice@example.com]" doc:"One of these verified addresses."`
+	Domains  []string            `yaml:"domains" nonempty:"true" example:"[example.com]" doc:"A verified address of one of these domains."`
+	Groups   []string            `yaml:"groups" nonempty:"true" example:"[staff]" doc:"One of these groups."`
+	Roles    []string            `yaml:"roles" nonempty:"true" example:"[admin]" doc:"One of these roles; see identity.roles."`
+	Claims   map[string][]string `yaml:"claims" nonempty:"true" example:"{department: [sales, it]}" doc:"For each claim one of its values. The name may be a path, such as org.department; where it meets a list, one entry is enough."`
+	ACR      []string            `yaml:"acr" nonempty:"true" example:"[urn:example:gold]" doc:"A sign-in of one of these classes, as the provider names them. Who lacks nothing else is asked to sign in again."`
+	AMR      []string            `yaml:"amr" nonempty:"true" example:"[mfa]" doc:"A sign-in by one of these means, such as mfa or hwk. Who lacks nothing else is asked to sign in again."`
+	Fresh    time.Duration       `yaml:"fresh" example:"5m" doc:"A sign-in less than this ago. Who lacks nothing else is asked to sign in again."`
+	When     string              `yaml:"when" example:"'request.method == \"GET\"'" doc:"A CEL expression about user, request and session that must be true. One that cannot be evaluated refuses."`
+	All      []Require           `yaml:"all" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {fresh: 5m}]" doc:"All of these, each written like require itself."`
+	Any      []Require           `yaml:"any" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {groups: [staff]}]" doc:"At least one of these, each written like require itself."`
 }
 
 // Paths loosens the refusal of ambiguous paths.
@@ -206,7 +217,17 @@ type Paths struct {
 
 // Session is the life of a session. All times are at least zero.
 type Session struct {
-	Store          string        `yaml:"store" default:"cookie" enum:"cookie" example:"cookie" doc:"Where sessions are kept. In this version only cookie: sealed, in the browser, with no database."`
+	Store          string        `yaml:"store" default:"cookie" secret:"url" example:"sqlite:///var/lib/authproxy/sessions.db" doc:"Where sessions are kept: cookie (sealed, in the browser, with no database), sqlite:///path, postgres://…, redis:// or rediss://… (also redis+sentinel:// and redis+cluster://), or memory, which forgets them with the process."`
+	StoreFile      string        `yaml:"store_file" example:"/run/secrets/session_store" doc:"A file that holds store, instead of store: for a URL with a password."`
+	Schema         string        `yaml:"schema" default:"authproxy" example:"neon_auth" doc:"The schema of the tables in PostgreSQL, or the first part of the keys in Redis."`
+	Migrate        string        `yaml:"migrate" default:"auto" enum:"auto,check,off" example:"check" doc:"Whether the tables are made and brought up to date at start, only checked, or taken as they are."`
+	ListenURL      string        `yaml:"listen_url" secret:"url" example:"postgres://authproxy@db.example.com/authproxy" doc:"A direct connection to PostgreSQL, for LISTEN, where store goes through a pooler."`
+	ListenURLFile  string        `yaml:"listen_url_file" example:"/run/secrets/session_listen_url" doc:"A file that holds listen_url, instead of listen_url."`
+	StoreTimeout   time.Duration `yaml:"store_timeout" default:"3s" example:"5s" doc:"How long a request waits for the store, which may be restarting or failing over, before it is answered with 503."`
+	CacheMB        int           `yaml:"cache_mb" default:"64" example:"256" doc:"About how much memory sessions at hand may take, in MiB."`
+	CacheEntries   int           `yaml:"cache_entries" default:"0" example:"100000" doc:"How many sessions may be at hand. 0 means that only cache_mb counts."`
+	AuditRetention time.Duration `yaml:"audit_retention" default:"90d" example:"365d" doc:"How long audit events stay in the store. 0 means for ever."`
+	RememberMe     bool          `yaml:"remember_me" default:"true" example:"false" doc:"Keep the cookie when the browser is closed. Without it a browser forgets the session then."`
 	MaxAge         time.Duration `yaml:"max_age" default:"168h" example:"24h" doc:"How long a session lives after it was last extended."`
 	UpdateAge      time.Duration `yaml:"update_age" default:"24h" example:"1h" doc:"How old a session must be before activity extends it. Shorter than max_age; when it is not set, at most a seventh of it."`
 	AbsoluteMaxAge time.Duration `yaml:"absolute_max_age" default:"720h" example:"30d" doc:"The end of a session however active it is, counted from sign-in. 0 means none."`
@@ -265,6 +286,12 @@ type ExtAuthz struct {
 	CertFile     string `yaml:"cert_file" example:"/etc/authproxy/grpc.crt" doc:"The certificate chain, in PEM. Without it, the listener speaks HTTP/2 without TLS."`
 	KeyFile      string `yaml:"key_file" example:"/etc/authproxy/grpc.key" doc:"The private key of the certificate, in PEM."`
 	ClientCAFile string `yaml:"client_ca_file" example:"/etc/authproxy/mesh-ca.crt" doc:"Certificates in PEM of the authorities that vouch for clients (mutual TLS). Whoever shows a certificate of theirs may ask, from any address."`
+}
+
+// Compat has other programs' ways answered, too.
+type Compat struct {
+	OAuth2Proxy bool   `yaml:"oauth2_proxy" default:"false" example:"true" doc:"Answer at the endpoints of oauth2-proxy, too: /oauth2/ with start, callback, auth, userinfo, sign_in and sign_out, and /ping and /ready; and tell X-Auth-Request-User, -Email, -Groups, -Preferred-Username and -Access-Token. With one provider, the redirect URI is public_url + /oauth2/callback. With prefix: /oauth2, an ingress that was set up for oauth2-proxy needs no other change than the address."`
+	Convention  string `yaml:"convention" enum:"nginx,forward" example:"nginx" doc:"Where /oauth2/auth reads the original request: nginx is X-Original-URL and X-Original-Method, as ingress-nginx sends them, forward is X-Forwarded-Method, -Proto, -Host and -Uri, as Traefik does. Needed where a rule names a host, a path or methods; without it, only who is signed in decides."`
 }
 
 // WebSocket is how connections are treated that speak WebSocket.

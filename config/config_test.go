@@ -58,14 +58,16 @@ func with(lines ...string) string {
 // source reads file as c.yaml, and the secrets that the test data name.
 func source(file string) Source {
 	files := map[string]string{
-		"c.yaml":                     file,
-		"/run/secrets/client_secret": "secret from a file\n",
-		"/run/secrets/cookie_keys":   "# first seals\n" + keyA + "\n\n" + keyB + "\n",
-		"/run/secrets/empty":         "\n",
-		"/run/secrets/large":         strings.Repeat("x", maxFile+1),
-		"/run/secrets/comments":      "# nothing\n",
-		"/run/secrets/bad_keys":      "# first\n" + keyA + "\nc2hvcnQtYW5kLXNlY3JldA==\n",
-		"/run/secrets/two_lines":     "one\ntwo-and-secret\n",
+		"c.yaml":                          file,
+		"/run/secrets/client_secret":      "secret from a file\n",
+		"/run/secrets/session_store":      "postgres://u:p@db/x\n",
+		"/run/secrets/session_listen_url": "postgres://u:p@direct/x\n",
+		"/run/secrets/cookie_keys":        "# first seals\n" + keyA + "\n\n" + keyB + "\n",
+		"/run/secrets/empty":              "\n",
+		"/run/secrets/large":              strings.Repeat("x", maxFile+1),
+		"/run/secrets/comments":           "# nothing\n",
+		"/run/secrets/bad_keys":           "# first\n" + keyA + "\nc2hvcnQtYW5kLXNlY3JldA==\n",
+		"/run/secrets/two_lines":          "one\ntwo-and-secret\n",
 	}
 	return Source{File: "c.yaml", ReadFile: func(name string) ([]byte, error) {
 		text, ok := files[name]
@@ -115,7 +117,8 @@ func TestMinimalFileGetsTheDefaults(t *testing.T) {
 		}},
 		SignIn: SignIn{AllowedDomains: []string{"example.com"}},
 		Session: Session{
-			Store: "cookie", MaxAge: 168 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 720 * time.Hour, Version: 1,
+			Store: "cookie", Schema: "authproxy", Migrate: "auto", StoreTimeout: 3 * time.Second, CacheMB: 64, AuditRetention: 90 * 24 * time.Hour, RememberMe: true,
+			MaxAge: 168 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 720 * time.Hour, Version: 1,
 		},
 		Cookie: Cookie{
 			Name: "authproxy_session", Keys: [][]byte{key(0, 1), key(31, 255)}, KeysFile: "/run/secrets/cookie_keys",
@@ -177,14 +180,20 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		Providers:      fullProviders(),
 		SignIn:         SignIn{[]string{"bob@example.org"}, []string{"example.com"}, []string{"staff"}},
 		Rules: []Rule{
-			{Name: "public", Host: "app.example.com", Path: "/public/**", Methods: []string{"GET"}, Allow: "anyone"},
+			{Name: "public", Host: "app.example.com", Path: "/public/**", Methods: []string{"GET"}, Clients: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, Allow: "anyone"},
 			{Path: "/internal/**", Deny: true},
-			{Path: "/admin/**", Require: &Require{true, []string{"alice@example.com"}, []string{"example.com"}, []string{"staff"}, []string{"admin"}}},
+			{Path: "/admin/**", Require: &Require{
+				true, []string{"alice@example.com"}, []string{"example.com"}, []string{"staff"}, []string{"admin"},
+				map[string][]string{"org.department": {"sales", "it"}}, []string{"gold"}, []string{"mfa"}, 5 * time.Minute,
+				`user.email.endsWith("@example.com") && request.method == "GET"`, []Require{{Groups: []string{"sre"}}},
+				[]Require{{Roles: []string{"owner"}}, {All: []Require{{Groups: []string{"a"}}, {Groups: []string{"b"}}}}},
+			}},
 			{Require: &Require{SignedIn: true}, Preflight: "pass"},
 		},
-		Paths:   Paths{[]string{"encoded_slash", "semicolon"}},
-		Session: Session{"cookie", 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3},
-		Cookie:  Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "none", "secure", false},
+		Paths: Paths{[]string{"encoded_slash", "semicolon"}},
+		Session: Session{"postgres://u:p@db/x", "/run/secrets/session_store", "neon_auth", "check", "postgres://u:p@direct/x", "/run/secrets/session_listen_url",
+			5 * time.Second, 128, 10000, 365 * 24 * time.Hour, false, 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3},
+		Cookie: Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "none", "secure", false},
 		Identity: Identity{
 			Headers: map[string]string{"X-User-Id": "user.id", "X-Session": "session.id"}, Authorization: "none",
 			Roles: map[string]Members{"admin": {Groups: []string{"staff"}}, "auditor": {Emails: []string{"carol@example.com"}, Domains: []string{"audit.example"}}},
@@ -192,6 +201,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		},
 		JWT:       JWT{"https://issuer.example.com/", "legacy-app", 5 * time.Minute},
 		Redirects: Redirects{"/home", "https://www.example.com/bye"}, ExtAuthz: ExtAuthz{"127.0.0.1:9292", "/etc/authproxy/grpc.crt", "/etc/authproxy/grpc.key", "/etc/authproxy/mesh-ca.crt"},
+		Compat:    Compat{true, "forward"},
 		WebSocket: WebSocket{[]string{"https://partner.example.net"}, time.Hour}, Log: Log{"warn", "denied"},
 		Shutdown: Shutdown{time.Second, time.Minute}, Server: Server{3 * time.Second, 45 * time.Second, 16384},
 	}
@@ -258,7 +268,17 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"sign_in.allowed_domains", "*", `["*"]`, "[*]", ""},
 		{"sign_in.allowed_groups", "a b,c", "[a b, c]", "[a b c]", ""},
 		{"paths.allow", "semicolon,double_slash", "[semicolon, double_slash]", "[semicolon double_slash]", ""},
-		{"session.store", "cookie", "cookie", "cookie", ""},
+		{"session.store", "memory", "memory", "memory", ""},
+		{"session.store_file", "/run/secrets/session_store", "/run/secrets/session_store", "/run/secrets/session_store", ""},
+		{"session.schema", "x_1", "x_1", "x_1", ""},
+		{"session.migrate", "off", "off", "off", ""},
+		{"session.listen_url", "postgres://d/x", `"postgres://d/x"`, "postgres://d/x", `session: {store: "postgres://p/x"}`},
+		{"session.listen_url_file", "/run/secrets/session_listen_url", "/run/secrets/session_listen_url", "/run/secrets/session_listen_url", `session: {store: "postgres://p/x"}`},
+		{"session.store_timeout", "1s", "1s", "1s", ""},
+		{"session.cache_mb", "1", "1", "1", ""},
+		{"session.cache_entries", "5", "5", "5", ""},
+		{"session.audit_retention", "1d", "1d", "24h0m0s", ""},
+		{"session.remember_me", "false", "false", "false", ""},
 		{"session.max_age", "7d12h", "7d12h", "180h0m0s", ""},
 		{"session.update_age", "90m", "90m", "1h30m0s", ""},
 		{"session.absolute_max_age", "0", "0", "0s", ""},
@@ -284,6 +304,8 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"ext_authz.cert_file", "/c", "/c", "/c", "ext_authz: {key_file: /k}"},
 		{"ext_authz.key_file", "/k", "/k", "/k", "ext_authz: {cert_file: /c}"},
 		{"ext_authz.client_ca_file", "/a", "/a", "/a", "ext_authz: {cert_file: /c, key_file: /k}"},
+		{"compat.oauth2_proxy", "true", "true", "true", ""},
+		{"compat.convention", "nginx", "nginx", "nginx", "compat: {oauth2_proxy: true}"},
 		{"websocket.allowed_origins", "*,https://A.example", `["*", "https://A.example"]`, "[* https://a.example]", ""},
 		{"websocket.max_lifetime", "1h", "1h", "1h0m0s", ""},
 		{"log.level", "debug", "debug", "debug", ""},
@@ -531,7 +553,11 @@ func TestWarnings(t *testing.T) {
 		{"insecure", "public_url: http://app.example.com\ncookie: {insecure: true}", "", "travel unencrypted"},
 		{"insecure without effect", "cookie: {insecure: true}", "", "has no effect with this public_url"},
 		{"idle beyond the end", "session: {idle_timeout: 200h}", "", "session.idle_timeout: has no effect"},
+		{"idle at the end", "session: {idle_timeout: 168h}", "", "session.idle_timeout: has no effect"},
 		{"idle before the end", "session: {idle_timeout: 1h}", "", ""},
+		{"a window that the hard end never lets slide", "session: {absolute_max_age: 168h, update_age: 1h}", "", "session.update_age: has no effect: session.absolute_max_age ends"},
+		{"a window that may slide once", "session: {absolute_max_age: 169h, update_age: 1h}", "", ""},
+		{"a store that forgets", "session: {store: memory}", "", "everybody is signed out when the program ends"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

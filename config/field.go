@@ -36,7 +36,9 @@ type field struct {
 	flag      string
 	types     []string
 	shorthand string
+	like      string // of a list in a group, whose entries are such groups: where the schema describes it
 	secret    bool
+	secretURL bool // only if it holds a password
 	nonempty  bool
 	required  bool
 
@@ -87,8 +89,8 @@ func newField(t reflect.Type, sf reflect.StructField) *field {
 	tag := sf.Tag.Get
 	f := &field{
 		name: tag("yaml"), doc: tag("doc"), def: tag("default"), derived: tag("derived"),
-		example: tag("example"), flag: tag("flag"), shorthand: tag("shorthand"),
-		secret: tag("secret") != "", nonempty: tag("nonempty") != "", required: tag("required") != "",
+		example: tag("example"), flag: tag("flag"), shorthand: tag("shorthand"), like: tag("like"),
+		secret: tag("secret") != "", secretURL: tag("secret") == "url", nonempty: tag("nonempty") != "", required: tag("required") != "",
 		typ: t,
 	}
 	if enum := tag("enum"); enum != "" {
@@ -128,16 +130,30 @@ func (f *field) setKind() {
 	case reflect.Int:
 		f.kind = kindInt
 	case reflect.Slice:
-		f.kind, f.elem = kindList, f.newElem()
+		f.kind = kindList
+		if f.like == "" { // else group sets it
+			f.elem = f.newElem()
+		}
 	case reflect.Map:
 		f.kind, f.elem = kindDict, f.newElem()
 	case reflect.Pointer:
 		f.ptr, f.typ = true, f.typ.Elem()
-		f.kind, f.fields = kindGroup, structFields(f.typ)
+		f.setGroup()
 	case reflect.Struct:
-		f.kind, f.fields = kindGroup, structFields(f.typ)
+		f.setGroup()
 	default:
 		panic(fmt.Sprintf("config: no setting can be a %v", f.typ))
+	}
+}
+
+// setGroup describes what is below a group. A list of further such groups is
+// described by the group itself, so that they can stand in each other.
+func (f *field) setGroup() {
+	f.kind, f.fields = kindGroup, structFields(f.typ)
+	for _, c := range f.fields {
+		if c.like != "" {
+			c.elem = &field{kind: kindGroup, typ: f.typ, fields: f.fields}
+		}
 	}
 }
 

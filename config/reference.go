@@ -80,6 +80,8 @@ func Reference() []byte {
 // environment and in flags, "" where it has none.
 func writeSection(b *strings.Builder, f *field, path, outside string) {
 	switch {
+	case f.like != "":
+		return // described where the group is
 	case f.kind == kindList && f.elem.kind == kindGroup:
 		path += "[]"
 		if outside = ""; f.name == "providers" {

@@ -51,7 +51,10 @@ func (f *field) typeSchema() map[string]any {
 	case kindURL:
 		return map[string]any{"type": "string", "format": "uri"}
 	case kindList:
-		s := map[string]any{"type": "array", "items": f.elem.schema()}
+		s := map[string]any{"type": "array", "items": map[string]any{"$ref": f.like}}
+		if f.like == "" {
+			s["items"] = f.elem.schema()
+		}
 		if f.nonempty {
 			s["minItems"] = 1
 		}

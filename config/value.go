@@ -195,9 +195,6 @@ func setPrefix(p *netip.Prefix, f *field, text string) *flaw {
 	if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 	}
-	if prefix.Bits() == 0 {
-		return &flaw{show(f, text) + " trusts everybody, so that anybody can forge a client's address and the original URL", "name the networks of your own proxies only, such as 10.0.0.0/8"}
-	}
 	*p = prefix.Masked()
 	return nil
 }

@@ -10,6 +10,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -129,6 +130,7 @@ type Who struct {
 	AuthTime time.Time
 	AMR      []string
 
+	of         *session.Session // what a token's person was read from; nil without a store
 	headers    []Header
 	headersErr error
 	groups     []string // those that fit
@@ -169,7 +171,7 @@ func (r *Resolver) Identify(req *http.Request) (*Who, error) {
 	if !ok {
 		return nil, ErrAnonymous
 	}
-	return r.fromBearer(raw)
+	return r.fromBearer(req.Context(), raw)
 }
 
 // knows says whether u's provider is still configured.
@@ -196,7 +198,7 @@ func (r *Resolver) fromSession(s *session.Session) *Who {
 
 // fromBearer identifies by one of our own tokens, whose session must live: it
 // was not ended here, and has the current version.
-func (r *Resolver) fromBearer(raw string) (*Who, error) {
+func (r *Resolver) fromBearer(ctx context.Context, raw string) (*Who, error) {
 	w, known := r.bearers.GetIfPresent(raw)
 	if !known {
 		c, err := r.Tokens.Verify(raw)
@@ -212,8 +214,16 @@ func (r *Resolver) fromBearer(raw string) (*Who, error) {
 	if !r.Now().Before(w.Expires) {
 		return nil, fmt.Errorf("%w: expired", ErrBearer)
 	}
-	if r.Sessions.Ended(w.SessionID) {
+	s, err := r.Sessions.Live(ctx, w.SessionID)
+	switch {
+	case errors.Is(err, session.ErrNone):
 		return nil, fmt.Errorf("%w: its session was ended", ErrBearer)
+	case err != nil:
+		return nil, err
+	}
+	if s != nil && s != w.of {
+		w = r.asNow(w, s)
+		r.bearers.Set(raw, w)
 	}
 	if !r.knows(&w.User) {
 		return nil, fmt.Errorf("%w: its provider is not configured any more", ErrBearer)
@@ -235,13 +245,28 @@ func (r *Resolver) fromClaims(c *token.Claims, raw string) *Who {
 	return w
 }
 
+// asNow returns w, whom a token names, with what the store says of the person
+// now, in the token's session s: what has changed since it was minted counts.
+func (r *Resolver) asNow(w *Who, s *session.Session) *Who {
+	now := &Who{
+		User: s.User, SessionID: w.SessionID, Expires: w.Expires, AuthTime: w.AuthTime, AMR: w.AMR,
+		of: s, minted: w.minted,
+	}
+	r.complete(now)
+	return now
+}
+
 // complete fills in what follows from the person and the configuration.
 func (r *Resolver) complete(w *Who) {
 	email := w.User.VerifiedEmail()
 	w.Roles = r.Roles.Roles(email, w.User.Groups)
+	if role := w.User.Role; role != "" && role != defaultRole && !slices.Contains(w.Roles, role) {
+		w.Roles = append([]string{role}, w.Roles...)
+	}
 	w.Admitted = r.Admits(&w.User)
 	w.Principal = policy.Principal{
-		ID: w.User.ID, Email: email, Groups: w.User.Groups, Roles: w.Roles, Provider: w.User.Provider,
+		ID: w.User.ID, Name: w.User.Name, Email: email, Groups: w.User.Groups, Roles: w.Roles, Provider: w.User.Provider,
+		AuthTime: w.AuthTime, AMR: w.AMR,
 	}
 	w.groups = w.User.Groups
 	r.setHeaders(w)
@@ -253,10 +278,13 @@ func (r *Resolver) Admits(u *session.User) bool {
 	return r.Admit.Empty() || r.Admit.Match(u.VerifiedEmail(), u.Groups)
 }
 
+// defaultRole is the role of somebody who has none.
+const defaultRole = "user"
+
 // Role returns the person's first application role, or "user".
 func (w *Who) Role() string {
 	if len(w.Roles) == 0 {
-		return "user"
+		return defaultRole
 	}
 	return w.Roles[0]
 }

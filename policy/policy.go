@@ -5,17 +5,20 @@
 // Most callers need two names: [Compile] turns the configured rules into a
 // [Set], and [Set.Decide] answers for one request and one [Principal]. Where
 // [Set.NamesPath] holds, the path comes from [PathRules.Parse], which refuses
-// what two programs could read differently.
+// what two programs could read differently. [Set.Explain] gives the same answer
+// as Decide, and says of each rule before why it was passed over.
 //
 // The promise: rules are read from top to bottom, and the first one that
 // selects a request decides alone. What no rule selects is denied. So is a
-// request whose host, method or path cannot be read with certainty, where rules
-// name one: it would slip past the rule meant for it.
+// request whose host, method, path or client cannot be read with certainty,
+// where rules name one: it would slip past the rule meant for it.
 package policy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 )
 
 // A Request is what rules see of a request: never its query, fragment or
@@ -38,12 +41,15 @@ type Request struct {
 
 	// ClientIP is the address of the client, as far as it can be trusted.
 	ClientIP netip.Addr
+
+	// Now is the caller's clock. Without it no sign-in is fresh.
+	Now time.Time
 }
 
 // A Principal is somebody who is signed in. A nil *Principal is anonymous.
 type Principal struct {
-	// ID is the stable identifier of the user.
-	ID string
+	// ID is the stable identifier of the user, Name what to call them.
+	ID, Name string
 
 	// Email is the user's address if the provider verified it, else "".
 	Email string
@@ -53,6 +59,18 @@ type Principal struct {
 
 	// Provider is the id of the provider that signed the user in.
 	Provider string
+
+	// Claims are what the configuration keeps of what the provider said about
+	// the user: JSON values as encoding/json decodes them into an any. They
+	// must not be changed.
+	Claims map[string]any
+
+	// AuthTime is when the provider authenticated the user, zero if it did not
+	// say. ACR is how well it says it did, AMR by which means (OpenID Connect
+	// Core, section 2).
+	AuthTime time.Time
+	ACR      string
+	AMR      []string
 }
 
 // An Outcome is the answer to a request. Lower values are stricter, and the
@@ -63,18 +81,38 @@ type Outcome int
 const (
 	Deny   Outcome = iota // refused, signed in or not
 	SignIn                // anonymous, and a sign-in might help
+	StepUp                // signed in, and all that is missing is another sign-in, as the Ask says
 	Allow                 // let through
 )
 
-// String returns "allow", "sign_in" or "deny".
+// String returns "allow", "step_up", "sign_in" or "deny".
 func (o Outcome) String() string {
 	switch o {
 	case Allow:
 		return "allow"
+	case StepUp:
+		return "step_up"
 	case SignIn:
 		return "sign_in"
 	}
 	return "deny"
+}
+
+// An Ask is what a sign-in must show for a rule to let through. It is everything
+// that the rule wants of a sign-in, also what the last one showed: the next one
+// may show less.
+type Ask struct {
+	// ACRValues are the authentication classes of which one must be the
+	// session's; none means that any will do. They go into acr_values.
+	ACRValues []string
+
+	// AMR are the means of authentication that were asked for. There is no
+	// parameter for them; prompt=login lets the provider ask again.
+	AMR []string
+
+	// MaxAge is how long ago the user may have been authenticated at most. Zero
+	// means that it does not matter. It goes into max_age, in seconds.
+	MaxAge time.Duration
 }
 
 // A Decision is an Outcome and how it came about.
@@ -88,6 +126,10 @@ type Decision struct {
 	// Reason is a sentence for logs and the 403 page. It holds nothing of the
 	// request or the user, and no e-mail address of others.
 	Reason string
+
+	// Ask is what to sign in with. It is set for StepUp, and for SignIn where
+	// the rule wants more than any sign-in. It must not be changed.
+	Ask *Ask
 
 	// Public is set when the request was let through whoever sent it: by
 	// "allow: anyone" or as a CORS preflight.
@@ -104,10 +146,13 @@ const (
 	reasonHost      = "the host cannot be read, and rules name hosts"
 	reasonMethod    = "the method cannot be read, and rules name methods"
 	reasonPath      = "the path cannot be read, and rules name paths"
+	reasonClient    = "the client's address is not known, and rules name clients"
 )
 
 // Decide answers for request r of principal p, nil if anonymous. It allocates
-// nothing unless r's path is loosened.
+// nothing unless r's path is loosened, or a rule with "when" or with nested
+// requirements decides. Its time depends on how many rules share the request's
+// host and the first segments of its path, not on how many there are.
 //
 // A loosened path is judged in every way in which an application might read it,
 // and the strictest answer stands. Otherwise "/admin;x/users" would pass by a
@@ -143,8 +188,12 @@ func (s *Set) target(r *Request) (t target, problem string) {
 		return target{}, reasonMethod
 	case s.namesPath && !strings.HasPrefix(r.Path.Decoded, "/"):
 		return target{}, reasonPath
+	case s.namesClient && !r.ClientIP.IsValid():
+		return target{}, reasonClient
 	}
-	t = target{method: r.Method, host: host, path: r.Path.Decoded, loose: r.Path.Loose}
+	// A prefix contains neither mapped nor zoned addresses.
+	client := r.ClientIP.Unmap().WithZone("")
+	t = target{method: r.Method, host: host, path: r.Path.Decoded, loose: r.Path.Loose, client: client, now: r.Now}
 	// The header alone does not make a preflight: any client can send it with
 	// a GET.
 	if r.Method == "OPTIONS" {
@@ -155,10 +204,8 @@ func (s *Set) target(r *Request) (t target, problem string) {
 
 // first returns the decision of the first rule that selects t.
 func (s *Set) first(t *target, p *Principal) Decision {
-	for i := range s.rules {
-		if rl := &s.rules[i]; rl.selects(t) {
-			return rl.decide(t, p)
-		}
+	if i := s.index.first(t, s.rules); i >= 0 {
+		return s.rules[i].decide(t, p)
 	}
 	return Decision{Reason: reasonNoRule}
 }
@@ -167,21 +214,30 @@ func (s *Set) first(t *target, p *Principal) Decision {
 type target struct {
 	method, path, preflight string
 	host                    host
+	client                  netip.Addr
 	loose                   bool
+	now                     time.Time
 }
 
 // selects reports whether t is r's to decide.
 func (r *rule) selects(t *target) bool {
-	if r.namesPath && !r.path.Match(t.path) {
-		return false
-	}
-	if !r.selectsMethod(t.method) && !(r.passes(t) && r.selectsMethod(t.preflight)) {
-		return false
-	}
-	if r.namesHost && !r.host.match(t.host) {
-		return false
-	}
-	return r.effect != allowAnyone || !t.loose
+	return r.selectsPath(t) && r.selectsMethodOf(t) && r.selectsHost(t) && r.selectsClient(t) && r.selectsLoose(t)
+}
+
+func (r *rule) selectsPath(t *target) bool { return !r.namesPath || r.path.Match(t.path) }
+
+func (r *rule) selectsHost(t *target) bool { return !r.namesHost || r.host.match(t.host) }
+
+func (r *rule) selectsClient(t *target) bool {
+	return len(r.clients) == 0 || slices.ContainsFunc(r.clients, func(p netip.Prefix) bool { return p.Contains(t.client) })
+}
+
+// selectsLoose reports whether r may decide about a path that an application
+// could read in another way.
+func (r *rule) selectsLoose(t *target) bool { return r.effect != allowAnyone || !t.loose }
+
+func (r *rule) selectsMethodOf(t *target) bool {
+	return r.selectsMethod(t.method) || r.passes(t) && r.selectsMethod(t.preflight)
 }
 
 // selectsMethod reports whether r is for method. A rule for GET is for HEAD
@@ -215,10 +271,14 @@ func (r *rule) decide(t *target, p *Principal) Decision {
 	case r.effect != require:
 		return Decision{Rule: r.label, Reason: reasonDenied}
 	case p == nil:
-		return Decision{Outcome: SignIn, Rule: r.label, Reason: reasonSignIn}
+		return Decision{Outcome: SignIn, Rule: r.label, Reason: reasonSignIn, Ask: r.needs.ask}
 	}
-	if unmet := r.needs.unmet(p); unmet != "" {
-		return Decision{Rule: r.label, Reason: unmet}
+	found := r.needs.judge(t, p)
+	switch {
+	case found.unmet == "":
+		return Decision{Outcome: Allow, Rule: r.label, Reason: reasonMet}
+	case found.hard:
+		return Decision{Rule: r.label, Reason: found.unmet}
 	}
-	return Decision{Outcome: Allow, Rule: r.label, Reason: reasonMet}
+	return Decision{Outcome: StepUp, Rule: r.label, Reason: found.unmet, Ask: found.ask}
 }

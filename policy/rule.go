@@ -3,8 +3,10 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Rule says what becomes of the requests it selects: exactly one of Allow,
@@ -14,14 +16,15 @@ type Rule struct {
 	// and what it selects are shown.
 	Name string
 
-	// Host, Path and Methods select; all that are set must match. Host is a
-	// pattern for [ParseHostPattern]. In Path, "*" is any run of characters
+	// Host, Path, Methods and Clients select; all that are set must match. Host
+	// is a pattern for [ParseHostPattern]. In Path, "*" is any run of characters
 	// within a segment and may be empty, "**" any number of whole segments:
 	// "/a/**" is for "/a", "/a/" and all below. Methods are exact, and GET is
-	// for HEAD too.
+	// for HEAD too. Clients are networks.
 	Host    string
 	Path    string
 	Methods []string
+	Clients []netip.Prefix
 
 	// Allow is "" or "anyone".
 	Allow string
@@ -46,13 +49,32 @@ type Require struct {
 	Domains  []string
 	Groups   []string
 	Roles    []string
+
+	// Claims are values by the path of a claim, as in "org.department". Where
+	// the path meets a list, any entry will do.
+	Claims map[string][]string
+
+	// ACR, AMR and Fresh are about the sign-in: its class, its means, and that
+	// it is younger than Fresh (an equal age is too old; zero requires nothing).
+	// Who lacks nothing else is asked to sign in again.
+	ACR   []string
+	AMR   []string
+	Fresh time.Duration
+
+	// When is a CEL expression about user, request and session that must be
+	// true. One that cannot be evaluated refuses.
+	When string
+
+	// All must hold, and at least one of Any.
+	All, Any []Require
 }
 
 // A Set is a list of compiled rules. It does not change, and may be used from
 // several goroutines. The zero value denies everything.
 type Set struct {
-	rules                             []rule
-	namesHost, namesPath, namesMethod bool
+	rules                                          []rule
+	index                                          index
+	namesHost, namesPath, namesMethod, namesClient bool
 }
 
 // NamesPath reports whether a rule names a path. Only then does Decide look at
@@ -62,6 +84,14 @@ func (s *Set) NamesPath() bool { return s.namesPath }
 // NamesHost reports whether a rule names a host. Then a request for a host that
 // is nobody's would slip past that rule: the caller must know its hosts.
 func (s *Set) NamesHost() bool { return s.namesHost }
+
+// NamesMethod reports whether a rule names a method. Then an application must not
+// take another one than the request's own from a header.
+func (s *Set) NamesMethod() bool { return s.namesMethod }
+
+// NamesClient reports whether a rule names clients. Then a request whose client
+// is not known is denied.
+func (s *Set) NamesClient() bool { return s.namesClient }
 
 type effect int
 
@@ -76,6 +106,7 @@ type rule struct {
 	label                string
 	path                 Glob
 	methods              []string
+	clients              []netip.Prefix
 	host                 HostPattern
 	namesPath, namesHost bool
 	preflight            bool
@@ -99,18 +130,21 @@ func Compile(rules []Rule) (*Set, error) {
 		set.namesHost = set.namesHost || compiled.namesHost
 		set.namesPath = set.namesPath || compiled.namesPath
 		set.namesMethod = set.namesMethod || len(compiled.methods) > 0
+		set.namesClient = set.namesClient || len(compiled.clients) > 0
 	}
 	if err := errors.Join(c.problems...); err != nil {
 		return nil, err
 	}
+	set.index = newIndex(set.rules)
 	return set, nil
 }
 
 // A compiler collects problems. What it returns for a rule that has some is
 // not to be used.
 type compiler struct {
-	at       string // the rule being compiled, as "rules[2]"
-	problems []error
+	at         string // the rule being compiled, as "rules[2]"
+	problems   []error
+	conditions *conditions // made for the first rule with "when"
 }
 
 // report adds a problem, unless it is "". Field is "" or begins with a dot.
@@ -137,15 +171,37 @@ func (c *compiler) rule(r Rule) rule {
 		out.path, problem = parseGlob(r.Path)
 		c.report(".path", problem)
 	}
+	if r.Methods != nil && len(r.Methods) == 0 {
+		c.report(".methods", "is an empty list; name a method, or remove it")
+	}
 	for i, m := range r.Methods {
 		c.report(fmt.Sprintf(".methods[%d]", i), methodProblem(m))
 	}
+	out.clients = c.clients(r.Clients)
 	if r.Preflight != "" && r.Preflight != "pass" {
 		c.report(".preflight", `must be "pass", or left out`)
 	}
 	out.effect = c.effect(r)
 	if r.Require != nil {
-		out.needs = c.needs(r.Require)
+		out.needs = c.needs(".require", r.Require)
+	}
+	return out
+}
+
+// clients returns networks in the form that addresses are compared in.
+func (c *compiler) clients(networks []netip.Prefix) []netip.Prefix {
+	if networks != nil && len(networks) == 0 {
+		c.report(".clients", "is an empty list; name a network, or remove it")
+	}
+	var out []netip.Prefix
+	for i, n := range networks {
+		if n.Addr().Is4In6() && n.Bits() >= 96 {
+			n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
+		}
+		if !n.IsValid() {
+			c.report(fmt.Sprintf(".clients[%d]", i), "is not a network; write it like 10.0.0.0/8")
+		}
+		out = append(out, n.Masked())
 	}
 	return out
 }
@@ -210,83 +266,17 @@ func (c *compiler) label(r Rule) string {
 	if r.Host+r.Path != "" {
 		parts = append(parts, r.Host+r.Path)
 	}
+	if len(r.Clients) > 0 {
+		parts = append(parts, "from "+joined(r.Clients))
+	}
 	return strings.Join(parts, " ")
 }
 
-// needs is a Require with the sentences for what is missing made beforehand, so
-// that Decide allocates nothing.
-type needs struct {
-	emails, domains, groups, roles list
-}
-
-// A list is the values of one requirement. Without values it requires nothing.
-type list struct {
-	values []string
-	unmet  string
-}
-
-// unmet returns what p lacks, "" if nothing.
-func (n *needs) unmet(p *Principal) string {
-	switch {
-	case len(n.emails.values) > 0 && !hasEmail(n.emails.values, p.Email):
-		return n.emails.unmet
-	case len(n.domains.values) > 0 && !hasDomain(n.domains.values, p.Email):
-		return n.domains.unmet
-	case len(n.groups.values) > 0 && !overlap(n.groups.values, p.Groups):
-		return n.groups.unmet
-	case len(n.roles.values) > 0 && !overlap(n.roles.values, p.Roles):
-		return n.roles.unmet
+// joined returns networks with commas in between.
+func joined(networks []netip.Prefix) string {
+	texts := make([]string, len(networks))
+	for i, n := range networks {
+		texts[i] = n.String()
 	}
-	return ""
-}
-
-func (c *compiler) needs(r *Require) needs {
-	if !r.SignedIn && r.Emails == nil && r.Domains == nil && r.Groups == nil && r.Roles == nil {
-		c.report(".require", "requires nothing; add signed_in: true, emails, domains, groups or roles, or write allow: anyone")
-	}
-	n := needs{
-		emails:  c.list(".require.emails", r.Emails, emailProblem),
-		domains: c.list(".require.domains", r.Domains, domainProblem),
-		groups:  c.list(".require.groups", r.Groups, blankProblem),
-		roles:   c.list(".require.roles", r.Roles, blankProblem),
-	}
-	// The 403 page must not tell one user the addresses of others.
-	n.emails.unmet = "needs an e-mail address that the rule lists"
-	n.domains.unmet = "needs a verified e-mail address at one of " + strings.Join(r.Domains, ", ")
-	n.groups.unmet = "needs one of the groups " + strings.Join(r.Groups, ", ")
-	n.roles.unmet = "needs one of the roles " + strings.Join(r.Roles, ", ")
-	return n
-}
-
-// list checks the values of one requirement. A list that is there but empty is
-// refused: read as "nothing required", it would let in those it was to keep out.
-func (c *compiler) list(field string, values []string, check func(string) string) list {
-	if values != nil && len(values) == 0 {
-		c.report(field, "is an empty list; name a value, or remove it")
-	}
-	for i, v := range values {
-		c.report(fmt.Sprintf("%s[%d]", field, i), check(v))
-	}
-	return list{values: slices.Clone(values)}
-}
-
-func emailProblem(email string) string {
-	if _, ok := emailDomain(email); !ok {
-		return `is not an e-mail address in ASCII with one "@"; write it like ann@example.com`
-	}
-	return ""
-}
-
-func domainProblem(domain string) string {
-	if domain == "*" || validName(domain) {
-		return ""
-	}
-	return `is not a domain; write what follows the "@", like example.com, each subdomain in full`
-}
-
-func blankProblem(s string) string {
-	if strings.TrimSpace(s) == "" {
-		return "is blank; write a name, or remove it"
-	}
-	return ""
+	return strings.Join(texts, ",")
 }

@@ -147,3 +147,13 @@ func TestNamesHost(t *testing.T) {
 		t.Error("a rule names a host")
 	}
 }
+
+func TestNamesMethod(t *testing.T) {
+	anyone := policy.Rule{Allow: "anyone"}
+	if compile(t, anyone, policy.Rule{Path: "/a", Host: "app.example.com", Deny: true}).NamesMethod() {
+		t.Error("no rule names a method")
+	}
+	if !compile(t, policy.Rule{Methods: []string{"GET"}, Deny: true}, anyone).NamesMethod() {
+		t.Error("a rule names a method")
+	}
+}

@@ -63,3 +63,27 @@ func BenchmarkProxy(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkVerify is what an ingress's question costs in the process: of somebody,
+// and of nobody.
+func BenchmarkVerify(b *testing.B) {
+	s := loopbackTrusted(adminsBelowAdmin())
+	s.trusted = []string{"192.0.2.0/24"} // of httptest's requests
+	s.proxy = func(c *Config) { c.AccessLog = io.Discard }
+	w := newWorld(b, s)
+	for name, cookies := range map[string]string{"somebody": w.signIn(alice()), "nobody": ""} {
+		a := askForward(ask{target: "/admin/users?page=2", header: with(http.Header{"Accept": {"*/*"}}, "Cookie", cookies)})
+		r := httptest.NewRequest("GET", a.target, nil)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Header = a.header.Clone()
+				rec := httptest.NewRecorder()
+				w.proxy.ServeHTTP(rec, r)
+				if want := map[string]int{"somebody": 200, "nobody": 401}[name]; rec.Code != want {
+					b.Fatalf("status %d, want %d", rec.Code, want)
+				}
+			}
+		})
+	}
+}

@@ -137,8 +137,13 @@ func (p *Proxy) askedByEnvoy(ctx context.Context, req *authv3.CheckRequest, x *e
 	if err != nil {
 		return p.unreadable(x, err)
 	}
-	o.client = p.Trusted.clientBehind(o.client, o.header)
 	o.face = faceGRPC
+	if behind, ok := p.Trusted.clientBehind(o.client, o.header); ok {
+		o.client = behind
+	} else {
+		o.client = netip.Addr{}
+	}
+	p.checkClient(&o)
 	r := (&http.Request{Header: o.header}).WithContext(ctx)
 	p.nameRequest(o.header, true)
 	o.setRequest(r)
@@ -222,10 +227,8 @@ func (p *Proxy) allowed(x *exchange) *authv3.CheckResponse {
 	} else if ours {
 		ok.HeadersToRemove = append(ok.HeadersToRemove, "cookie")
 	}
-	if len(x.cookies) > 0 && !p.Sessions.Ended(x.verdict.who.SessionID) {
-		for _, line := range x.cookies {
-			ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, add("Set-Cookie", line))
-		}
+	for _, line := range p.renewals(x) {
+		ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, add("Set-Cookie", line))
 	}
 	return &authv3.CheckResponse{
 		Status: &status.Status{Code: int32(codes.OK)}, DynamicMetadata: dynamicMetadata(x),

@@ -25,11 +25,8 @@ type verdict struct {
 // judge authenticates o and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
 func (p *Proxy) judge(o *original) (verdict, error) {
-	if (p.Rules.NamesHost() || o.asked()) && !p.Hosts.Contains(o.host) {
-		// Whoever makes up a host would slip past the rules for the real ones,
-		// and an ingress that asks for a strange one is not ours.
-		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
-			Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+	if err := p.checkHost(o); err != nil {
+		return verdict{}, err
 	}
 	if opensWebSocket(o.header) && !p.mayOpenWebSocket(o.header["Origin"]) {
 		return verdict{}, &page.Error{Status: http.StatusForbidden, Code: "cross_site",
@@ -49,10 +46,8 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 	if who != nil && who.Admitted {
 		principal = &who.Principal
 	}
-	request := policy.Request{
-		Method: o.method, Host: o.host, Path: path, Preflight: page.Preflight(o.method, o.header), ClientIP: o.client,
-	}
-	v.decision = p.Rules.Decide(&request, principal)
+	request := p.policyRequest(o, path)
+	v.decision = p.decide(o, &request, principal)
 	if request.Preflight == "" || !v.decision.Public { // one that passes brings no credentials, so there is nobody to ask about
 		v.decision = o.narrow.apply(v.decision, principal)
 	}
@@ -65,6 +60,27 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 	return v, p.refuse(o, v, idErr)
 }
 
+// decide is what the rules say about request, which is o's. An ingress that asks over
+// HTTP hands on the headers by which some applications take another method than the
+// request's own; there both have to be allowed. Elsewhere they are taken out.
+func (p *Proxy) decide(o *original, request *policy.Request, principal *policy.Principal) policy.Decision {
+	d := p.Rules.Decide(request, principal)
+	if d.Outcome != policy.Allow || !o.asked() || o.face == faceGRPC || !p.Rules.NamesMethod() {
+		return d
+	}
+	for name, values := range o.header {
+		if !p.methods.matches(name) || len(values) == 1 && values[0] == "" {
+			continue
+		}
+		as := *request
+		as.Method = strings.ToUpper(strings.TrimSpace(strings.Join(values, ","))) // as frameworks read it
+		if other := p.Rules.Decide(&as, principal); other.Outcome != policy.Allow {
+			return other
+		}
+	}
+	return d
+}
+
 // unavailable is the answer where it cannot be found out who is there: neither
 // let in nor signed out.
 func unavailable(err error) error {
@@ -73,6 +89,24 @@ func unavailable(err error) error {
 	}
 	return &page.Error{Status: http.StatusServiceUnavailable, Code: "sessions_unavailable", Err: err, RetryAfter: 5 * time.Second,
 		Message: "Sessions cannot be looked up at the moment. Whoever is signed in stays signed in."}
+}
+
+// checkHost refuses a host that is nobody's where rules name hosts: whoever
+// makes one up would slip past the rules for the real ones. An ingress that asks
+// about a strange one is not ours.
+func (p *Proxy) checkHost(o *original) error {
+	if !p.Rules.NamesHost() && !o.asked() || p.Hosts.Contains(o.host) {
+		return nil
+	}
+	return &page.Error{Status: http.StatusForbidden, Code: "unknown_host",
+		Message: "This host is not served here.", Hint: "For the operator: public_url and hosts name the hosts that are."}
+}
+
+// policyRequest is o as rules see it.
+func (p *Proxy) policyRequest(o *original, path policy.Path) policy.Request {
+	return policy.Request{
+		Method: o.method, Host: o.host, Path: path, Preflight: page.Preflight(o.method, o.header), ClientIP: o.client, Now: p.Now(),
+	}
 }
 
 // parsePath judges the path where a rule or a route depends on it.
@@ -96,14 +130,14 @@ func (p *Proxy) parsePath(t target) (policy.Path, error) {
 // is a machine's and is never sent to a page.
 func (p *Proxy) refuse(o *original, v verdict, idErr error) error {
 	switch {
-	case v.decision.Outcome == policy.Deny:
+	case v.decision.Outcome == policy.Deny, v.decision.Outcome == policy.StepUp:
 		return p.forbidden(o, v)
 	case v.who != nil: // signed in, but no longer among those whom sign_in names
 		return p.notAdmitted(o, v.who)
-	case o.asked() && p.isBelow(o.request.URL.Path):
+	case o.asked() && p.isOurs(o.request.URL.Path):
 		return p.ownPage(o)
 	}
-	signIn := p.signInURL(o, nil)
+	signIn := p.signInURL(o, "")
 	if errors.Is(idErr, identity.ErrBearer) {
 		return &page.Error{Status: http.StatusUnauthorized, Code: "invalid_token", Err: idErr, SignIn: signIn,
 			Message: "The bearer token is not accepted here."}
@@ -171,28 +205,31 @@ func person(who *identity.Who) string {
 
 // switchAccount is where somebody goes who wants to sign in as somebody else.
 func (p *Proxy) switchAccount(o *original) string {
-	return p.signInURL(o, url.Values{"prompt": {"select_account"}})
+	return p.signInURL(o, "prompt=select_account&")
 }
 
 // signInURL returns the absolute URL of the sign-in page that leads back to o.
 // Sign-in runs on public_url's host, so from another host of ours the way back
-// is an absolute URL.
-func (p *Proxy) signInURL(o *original, query url.Values) string {
-	if query == nil {
-		query = url.Values{}
-	}
-	rd, u := o.target.String(), *p.PublicURL
+// is an absolute URL. query comes first in the URL's and ends with "&", if it is
+// not empty.
+func (p *Proxy) signInURL(o *original, query string) string {
+	rd, at := o.target.String(), p.signInPage
 	if o.method != http.MethodGet && o.method != http.MethodHead {
 		rd = "/" // a form's target is no page to come back to
 	}
 	switch {
 	case p.SignsInAtHome != nil && p.SignsInAtHome(o.host):
-		u.Host = o.host // it gets its session by the hand-off, and begins that itself
+		at = signInPage(p.PublicURL, o.host, p.Prefix) // it gets its session by the hand-off, and begins that itself
 	case o.host != p.PublicURL.Host:
 		rd = o.scheme + "://" + o.host + rd
 	}
-	query.Set("rd", rd)
-	u.Path, u.RawQuery = p.Prefix+"/sign-in", query.Encode()
+	return at + "?" + query + "rd=" + url.QueryEscape(rd)
+}
+
+// signInPage returns the address of the sign-in page on host, without a query.
+func signInPage(public *url.URL, host, prefix string) string {
+	u := *public
+	u.Host, u.Path, u.RawQuery = host, prefix+"/sign-in", ""
 	return u.String()
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"authproxy/identity"
+	"authproxy/policy"
 )
 
 // stripper knows the header names that a client must not set. Names are
@@ -96,6 +97,16 @@ func forwardingNames() []string {
 // sets hands on what it does not know.
 func pathNames() []string {
 	return []string{"X-Original-*", "X-Rewrite-URL"}
+}
+
+// methodNames are headers by which some frameworks take another method than the
+// request's own. Where rules name methods they have judged the request's own, so
+// these reach no upstream then. Elsewhere an application may live by them.
+func methodNames(rules *policy.Set) []string {
+	if !rules.NamesMethod() {
+		return nil
+	}
+	return []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"}
 }
 
 // setIdentity tells the upstream who is there. It runs last: hop-by-hop headers

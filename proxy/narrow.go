@@ -60,7 +60,7 @@ func (n narrowing) and(name, values string) narrowing {
 
 // apply narrows d, the decision of the rules about who, nil for nobody.
 func (n narrowing) apply(d policy.Decision, who *policy.Principal) policy.Decision {
-	if len(n) == 0 || d.Outcome != policy.Allow {
+	if len(n) == 0 || d.Outcome < policy.StepUp {
 		return d
 	}
 	d.Public = false

@@ -103,7 +103,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	labels := []string{"face", "decision", "route"}
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "authproxy_requests_total", Help: "Requests by face (proxy, own, nginx, forward, envoy, grpc), decision and route.",
+			Name: "authproxy_requests_total", Help: "Requests by face (proxy, own, nginx, forward, envoy, grpc, oauth2), decision and route.",
 		}, labels),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "authproxy_request_duration_seconds", Help: "Time until the answer was complete, the upstream's included.",
@@ -159,7 +159,12 @@ func (p *Proxy) observe(rec *recorder, x *exchange, begun time.Time) {
 	}
 	l.text("route", route)
 	l.text("rule", x.verdict.decision.Rule)
-	l.text("reason", x.reason)
+	switch {
+	case x.reason != "":
+		l.text("reason", x.reason)
+	case x.verdict.decision.Outcome != policy.Allow:
+		l.text("reason", x.verdict.decision.Reason)
+	}
 	if who := x.verdict.who; who != nil {
 		l.text("user", who.User.ID)
 	}

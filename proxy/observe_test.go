@@ -44,9 +44,9 @@ func TestEachRequestIsOneLineInTheLog(t *testing.T) {
 		{"public", ask{method: "POST", target: "/public/%61"},
 			map[string]any{"face": "proxy", "decision": "allow", "method": "POST", "path": "/public/a", "status": 200.0, "route": "default", "rule": "public"}},
 		{"denied", ask{target: "/admin/a", header: http.Header{"Cookie": {other}}},
-			map[string]any{"face": "proxy", "decision": "deny", "method": "GET", "path": "/admin/a", "status": 403.0, "rule": "admins", "user": bob().ID}},
+			map[string]any{"face": "proxy", "decision": "deny", "method": "GET", "path": "/admin/a", "status": 403.0, "rule": "admins", "reason": "needs one of the roles admin", "user": bob().ID}},
 		{"sign-in", ask{target: "/a", header: browser("")},
-			map[string]any{"face": "proxy", "decision": "sign_in", "method": "GET", "path": "/a", "status": 302.0, "rule": "signed in"}},
+			map[string]any{"face": "proxy", "decision": "sign_in", "method": "GET", "path": "/a", "status": 302.0, "rule": "signed in", "reason": "needs to be signed in"}},
 		{"invalid", ask{target: "/a//b"}, map[string]any{"face": "proxy", "decision": "invalid", "method": "GET", "path": "/a//b", "status": 400.0}},
 		{"own", ask{target: "/auth/session"}, map[string]any{"face": "own", "decision": "own", "method": "GET", "path": "/auth/session", "status": 404.0}},
 	}
@@ -173,7 +173,7 @@ func TestRequestsAreCounted(t *testing.T) {
 		}
 	}
 	const want = `
-		# HELP authproxy_requests_total Requests by face (proxy, own, nginx, forward, envoy, grpc), decision and route.
+		# HELP authproxy_requests_total Requests by face (proxy, own, nginx, forward, envoy, grpc, oauth2), decision and route.
 		# TYPE authproxy_requests_total counter
 		authproxy_requests_total{decision="allow",face="proxy",route="default"} 3
 		authproxy_requests_total{decision="deny",face="proxy",route=""} 2

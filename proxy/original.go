@@ -18,6 +18,7 @@ const (
 	faceForward = "forward"
 	faceEnvoy   = "envoy"
 	faceGRPC    = "grpc"
+	faceOAuth2  = "oauth2" // oauth2-proxy's endpoint, where it is not told about what
 )
 
 // An original is the request that a decision is about, as its client sent it.

@@ -85,6 +85,13 @@ type Config struct {
 	// those of Hosts, as browsers serialize them; "*" stands for all.
 	AllowedOrigins []string
 
+	// OAuth2Proxy has the endpoints of oauth2-proxy answered, too. Own answers
+	// them, except for /oauth2/auth, which reads the original as Convention says:
+	// [ConventionNginx], [ConventionForward], or not at all, if it is empty and no
+	// rule needs it.
+	OAuth2Proxy bool
+	Convention  string
+
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string
 	// AccessLog takes one line of JSON for each request that is to be logged,
@@ -104,33 +111,44 @@ type Proxy struct {
 	Config
 	routes          []*route
 	namesPath       bool      // a rule or a route depends on the path
+	signInPage      string    // its address, without a query
 	identityHeaders []string  // in the order in which [identity.Who.Headers] has them
 	identityNames   *stripper // what only we may say
 	forwarding      *stripper // what only trusted proxies may say
 	paths           *stripper // what may tell an application of another path
+	methods         *stripper // what may tell it of another method, where rules name any
 	never           *stripper // all three, for a single pass
 	transports      []*http.Transport
 	lines           linePool
 	metrics         *metrics
 	open            openSet
+	closeGrace      time.Duration // the constant of that name, except in tests
 	complaints      complaints
 	stopWatch       context.CancelFunc
 }
 
 // New returns the Proxy of c. Close it to stop its watch over open connections.
 func New(c Config) (*Proxy, error) {
+	if c.OAuth2Proxy && c.Convention == "" && (c.Rules.NamesHost() || c.Rules.NamesPath() || c.Rules.NamesMethod()) {
+		return nil, errors.New("proxy: rules name a host, a path or methods, and no convention says where /oauth2/auth finds them")
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer)}
+	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer), closeGrace: closeGrace}
+	p.signInPage = signInPage(c.PublicURL, c.PublicURL.Host, c.Prefix)
 	p.identityHeaders = c.Identity.HeaderNames()
 	strip := append(c.Identity.HeaderNames(), c.Strip...)
 	if c.Identity.Config.Authorization != identity.AuthorizationPass {
 		strip = append(strip, "Authorization")
 	}
+	if c.OAuth2Proxy {
+		strip = append(strip, accessTokenHeader)
+	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
-	p.paths = newStripper(pathNames())
-	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames()))
+	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
+	p.methods = newStripper(methodNames(c.Rules))
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
@@ -202,11 +220,16 @@ func (p *Proxy) serveOwn(w *recorder, r *http.Request, x *exchange) {
 // isOwn says whether r belongs to us. What decodes or cleans to a path of ours
 // is ours too, and 404 there: an application must not answer in our place.
 func (p *Proxy) isOwn(r *http.Request) bool {
-	return p.isBelow(r.URL.Path) || p.isBelow(path.Clean(r.URL.Path))
+	return p.isOurs(r.URL.Path) || p.isOurs(path.Clean(r.URL.Path))
 }
 
-func (p *Proxy) isBelow(decoded string) bool {
-	rest, ok := strings.CutPrefix(decoded, p.Prefix)
+// isOurs says whether a path is one of ours, and none of an application's.
+func (p *Proxy) isOurs(decoded string) bool {
+	return isBelow(decoded, p.Prefix) || p.OAuth2Proxy && (isBelow(decoded, oauth2Prefix) || decoded == "/ping" || decoded == "/ready")
+}
+
+func isBelow(decoded, prefix string) bool {
+	rest, ok := strings.CutPrefix(decoded, prefix)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
@@ -283,9 +306,11 @@ func (p *Proxy) route(r *http.Request, path policy.Path) *route {
 // refresh renews the provider's tokens of who's session where that is due. It
 // says whether anything has changed, so that the verdict is out of date.
 func (p *Proxy) refresh(o *original, who *identity.Who) bool {
-	if who == nil || who.Session == nil || isPrefetch(o.header) {
+	if who == nil || who.Session == nil {
 		return false
 	}
+	// A prefetch, too, though it is no activity: any client can call itself one, and
+	// would keep its groups, and a session that the provider has ended.
 	s, err := p.Sessions.Refresh(o.request.Context(), who.Session)
 	return err != nil || s != who.Session
 }
@@ -352,7 +377,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
 // redirectToSignIn sends a browser to location, and no cache may remember it.
 func redirectToSignIn(w http.ResponseWriter, location string) {
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Add("Vary", "Cookie")
+	w.Header().Set("Vary", "Cookie, Authorization")
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusFound)
 }

@@ -292,6 +292,21 @@ func TestWhoeverIsRevokedAtTheProviderIsOut(t *testing.T) {
 	}
 }
 
+// TestAPrefetchIsJudgedByWhatTheProviderSaysNow: any client can say that it only
+// prefetches, and must not keep by it what it has lost.
+func TestAPrefetchIsJudgedByWhatTheProviderSaysNow(t *testing.T) {
+	for _, header := range []string{"Sec-Purpose", "Purpose"} {
+		rw := newRefreshing(t, setup{}, identity.AuthorizationJWT)
+		prefetch := with(browser(rw.signIn()), header, "prefetch")
+		rw.idp.RevokeUser("alice")
+		rw.pass(ask{header: prefetch})
+		rw.clock.advance(tokenLife - time.Minute)
+		if got := rw.do(ask{header: prefetch}); got.StatusCode == http.StatusOK || got.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: status = %d with the cookie %q, want a refusal", header, got.StatusCode, got.Header.Get("Set-Cookie"))
+		}
+	}
+}
+
 func TestAProviderThatFailsEndsNoSession(t *testing.T) {
 	for name, fault := range map[string]devidp.Faults{
 		"down": {Down: true}, "503": {Status: map[string]int{"/token": 503}}, "429": {Status: map[string]int{"/token": 429}},
@@ -337,10 +352,9 @@ func TestWhatRefreshesNothing(t *testing.T) {
 	cookies := rw.signIn()
 	rw.clock.advance(tokenLife + time.Second)
 	for name, a := range map[string]ask{
-		"denied":     {target: "/closed/", header: browser(cookies)},
-		"a prefetch": {header: with(browser(cookies), "Sec-Purpose", "prefetch")},
-		"our own":    {target: "/auth/session", header: browser(cookies)},
-		"anonymous":  {header: browser("")},
+		"denied":    {target: "/closed/", header: browser(cookies)},
+		"our own":   {target: "/auth/session", header: browser(cookies)},
+		"anonymous": {header: browser("")},
 	} {
 		rw.do(a)
 		if n := rw.refreshes(); n != 0 {
@@ -349,5 +363,39 @@ func TestWhatRefreshesNothing(t *testing.T) {
 	}
 	if rw.pass(ask{header: browser(cookies)}); rw.refreshes() != 1 {
 		t.Error("an allowed request refreshes nothing either: the test proves nothing")
+	}
+}
+
+// TestAnIngressThatLosesCookiesHarmsNobody: many hand on no Set-Cookie of an
+// allowing answer, so that the browser shows its first cookie for ever. All the
+// same each refresh token is used once, in time, and the application has a token
+// that is good.
+func TestAnIngressThatLosesCookiesHarmsNobody(t *testing.T) {
+	for _, authorization := range []string{identity.AuthorizationAccessToken, identity.AuthorizationJWT} {
+		t.Run(authorization, func(t *testing.T) {
+			rw := newRefreshing(t, loopbackTrusted(nil), authorization)
+			first := rw.signIn()
+			for round := range 6 {
+				rw.clock.advance(tokenLife + time.Second)
+				var wg sync.WaitGroup
+				for i := range 20 {
+					wg.Go(func() {
+						a := ask{target: fmt.Sprintf("/app/%d", i), header: browser(first)}
+						got := rw.do([]ask{askForward(a), askNginx(a), askEnvoy(a)}[i%3])
+						token := got.Header.Get("Authorization")
+						if got.StatusCode != 200 || authorization == identity.AuthorizationAccessToken && !rw.accepted(token) {
+							t.Errorf("round %d, request %d: status %d with %.20q, want 200 with a token that is good", round+1, i, got.StatusCode, token)
+						}
+						if n := len(got.Header["Set-Cookie"]); n != 1 {
+							t.Errorf("round %d, request %d: %d cookies, want the newest, as the browser does not have it", round+1, i, n)
+						}
+					})
+				}
+				wg.Wait()
+				if n := rw.refreshes(); n != round+1 {
+					t.Fatalf("round %d: the provider was asked %d times, want %d", round+1, n, round+1)
+				}
+			}
+		})
 	}
 }

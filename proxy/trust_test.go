@@ -56,3 +56,28 @@ func TestNobodyIsTrustedUnlessNamed(t *testing.T) {
 		}
 	}
 }
+
+// Only a trusted proxy says where a browser wanted to go, and only once.
+func TestOriginalURL(t *testing.T) {
+	trusted := TrustedProxies{netip.MustParsePrefix("192.0.2.0/24")}
+	const wanted = "https://app.example.com/a?b=c&d"
+	tests := []struct {
+		name, from string
+		values     []string
+		host       string
+		target     string
+	}{
+		{"from a trusted proxy", "192.0.2.1:4000", []string{wanted}, "app.example.com", "/a?b=c&d"},
+		{"from anybody else", "198.51.100.1:4000", []string{wanted}, "", ""},
+		{"none", "192.0.2.1:4000", nil, "", ""},
+		{"two", "192.0.2.1:4000", []string{wanted, wanted}, "", ""},
+		{"one that cannot be read", "192.0.2.1:4000", []string{"/a"}, "", ""},
+	}
+	for _, tt := range tests {
+		r := &http.Request{RemoteAddr: tt.from, Header: http.Header{"X-Original-Url": tt.values}}
+		host, target, ok := trusted.OriginalURL(r)
+		if ok != (tt.host != "") || ok && (host != tt.host || target != tt.target) {
+			t.Errorf("%s: %q, %q, %v, want %q, %q", tt.name, host, target, ok, tt.host, tt.target)
+		}
+	}
+}

@@ -211,8 +211,8 @@ func mustBePrivate(h http.Header, x *exchange) bool {
 // the session was ended while the upstream took its time: another replica, or
 // this one after a restart, would take such a cookie for a live session.
 func (p *Proxy) handOut(h http.Header, x *exchange) {
-	if len(x.cookies) > 0 && !p.Sessions.Ended(x.verdict.who.SessionID) {
-		h["Set-Cookie"] = append(h["Set-Cookie"], x.cookies...)
+	if cookies := p.renewals(x); len(cookies) > 0 {
+		h["Set-Cookie"] = append(h["Set-Cookie"], cookies...)
 	}
 }
 

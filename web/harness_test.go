@@ -74,6 +74,8 @@ type settings struct {
 	signOutThere bool     // at the provider too
 	scopes       []string // besides the usual ones
 	upstreamGets string   // as Authorization; empty means a minted token
+	oauth2Proxy  bool
+	prefix       string // "/auth" if empty
 }
 
 // A site is the sign-in in front of a small application, served over https as
@@ -119,6 +121,9 @@ func (s *site) newProvider(t testing.TB, id string, set settings) *oauth.Provide
 	server := httptest.NewUnstartedServer(nil)
 	issuer := "http://" + server.Listener.Addr().String()
 	callback := origin + "/auth/callback/" + id
+	if set.oauth2Proxy && len(set.providers) == 1 {
+		callback = origin + "/oauth2/callback"
+	}
 	idp, err := devidp.New(devidp.Config{
 		Issuer: issuer, Users: set.users, Now: s.clock.Now, RememberUser: set.rememberUser,
 		Clients: []devidp.Client{{ID: "app", Secret: "client-secret", RedirectURIs: []string{callback}, PostLogoutRedirectURIs: []string{origin + "/auth/sign-out"}}},
@@ -191,7 +196,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	pages, err := page.New(page.Config{Prefix: "/auth", Log: log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
 	must(err)
 	s.web, err = web.New(web.Config{
-		Prefix: "/auth", PublicURL: public, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
+		Prefix: cmp.Or(set.prefix, "/auth"), OAuth2Proxy: set.oauth2Proxy, PublicURL: public, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
 		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options,
 		ClientIP: func(*http.Request) string { return "192.0.2.7" }, Log: log, Now: s.clock.Now, Registerer: prometheus.NewRegistry(),
 	})
@@ -201,7 +206,8 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 // ServeHTTP is the smallest proxy: what lies below the prefix is ours, the rest
 // is an application that repeats what it was asked for.
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/auth" || strings.HasPrefix(r.URL.Path, "/auth/") {
+	alias := s.web.OAuth2Proxy && (strings.HasPrefix(r.URL.Path, "/oauth2/") || r.URL.Path == "/ping" || r.URL.Path == "/ready")
+	if alias || r.URL.Path == "/auth" || strings.HasPrefix(r.URL.Path, "/auth/") {
 		s.web.ServeHTTP(w, r)
 		return
 	}
@@ -374,7 +380,7 @@ func (b *browser) authorize(begun answer) answer {
 		b.Fatalf("sign-in answered %d to %q, want a redirect to the provider; body %q", begun.StatusCode, begun.location(), begun.body)
 	}
 	back := b.get(begun.location())
-	if !strings.HasPrefix(back.location(), origin+"/auth/callback/") {
+	if !strings.HasPrefix(back.location(), origin+"/auth/callback/") && !strings.HasPrefix(back.location(), origin+"/oauth2/callback") {
 		b.Fatalf("the provider answered %d to %q, want a redirect to the callback", back.StatusCode, back.location())
 	}
 	return back

@@ -141,6 +141,12 @@ func hidden(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }
 
 // wouldLoop says whether p is one of our own pages that send a browser on.
 func (s *Server) wouldLoop(p string) bool {
+	if local, ok := strings.CutPrefix(p, "/oauth2/"); ok && s.OAuth2Proxy {
+		switch local {
+		case "start", "sign_in", "sign_out", "callback":
+			return true
+		}
+	}
 	rest, ok := strings.CutPrefix(p, s.Prefix+"/")
 	if !ok {
 		return false

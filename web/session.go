@@ -142,6 +142,9 @@ func (s *Server) extendSession(w http.ResponseWriter, r *http.Request) error {
 			Message: "Session data needs a session store; session.store is cookie."}
 	}
 	extended, err := s.Sessions.Extend(w, r, who.Session)
+	if errors.Is(err, session.ErrNone) { // it ended since it was looked up
+		return &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(s.AfterSignIn), Err: err}
+	}
 	if err != nil {
 		return err
 	}

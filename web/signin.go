@@ -13,6 +13,7 @@ import (
 
 	"authproxy/oauth"
 	"authproxy/page"
+	"authproxy/session"
 )
 
 // signIn serves the page with the providers. With one provider the browser goes
@@ -24,7 +25,11 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
 	another := q.Get("prompt") != ""
-	if who, err := s.Identity.Identify(r); err == nil && who.Session != nil && who.Admitted && !another {
+	who, err := s.Identity.Identify(r)
+	if errors.Is(err, session.ErrUnavailable) {
+		return err // nobody could be signed in now
+	}
+	if err == nil && who.Session != nil && who.Admitted && !another {
 		// A stale sign-in page, opened before another tab signed in.
 		redirect(w, rd, http.StatusFound)
 		return nil
@@ -215,8 +220,8 @@ func (s *Server) checkLoop(r *http.Request, retry string) error {
 	if s.recentSignIns(r).Count < maxLoops {
 		return nil
 	}
-	if _, err := s.Sessions.Lookup(r); err == nil {
-		return nil
+	if _, err := s.Sessions.Lookup(r); !errors.Is(err, session.ErrNone) {
+		return err
 	}
 	return &page.Error{
 		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in goes round in circles",

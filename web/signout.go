@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -39,6 +40,9 @@ func (s *Server) askSignOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	rd := s.afterSignOutURL(r, askedReturn(r.URL.Query()))
 	current, err := s.Sessions.Lookup(r)
+	if err != nil && !errors.Is(err, session.ErrNone) {
+		return err
+	}
 	if err != nil && s.outside(r.Host) {
 		redirect(w, s.absolute("/sign-out", url.Values{"rd": {rd}}), http.StatusFound) // there may be more than a copy that is over
 		return nil
@@ -173,7 +177,10 @@ func (s *Server) signOutHome(w http.ResponseWriter, r *http.Request, back signOu
 // browser keeps for the back button, and the mark of earlier sign-ins. It
 // returns the session, nil if there was none.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request) (*session.Session, error) {
-	ended := s.Sessions.End(w, r)
+	ended, err := s.Sessions.End(w, r)
+	if err != nil {
+		return nil, err
+	}
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	s.flows.clear(w, r, signedInCookie)
 	if ended == nil {

@@ -71,6 +71,8 @@ type Config struct {
 	// ingress sends a browser's request here, if the ingress is trusted and says
 	// so. Nil means that none is.
 	OriginalURL func(*http.Request) (host, target string, ok bool)
+	// OAuth2Proxy has the endpoints of oauth2-proxy answered, too.
+	OAuth2Proxy bool
 	// ClientIP returns the address a request comes from.
 	ClientIP func(*http.Request) string
 	// Log takes sign-ins, failures and sign-outs as audit events.
@@ -153,6 +155,9 @@ func (s *Server) routes() {
 	} {
 		method, local, _ := strings.Cut(pattern, " ")
 		s.mux.Handle(method+" "+s.Prefix+local, s.Pages.Handler(handler))
+	}
+	if s.OAuth2Proxy {
+		s.aliases()
 	}
 	// With "/static/" the mux would redirect "/static".
 	s.mux.Handle("GET "+s.Prefix+"/static/{file}", http.StripPrefix(s.Prefix, s.Pages.Static()))

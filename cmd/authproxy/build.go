@@ -36,6 +36,7 @@ type app struct {
 	accessLog io.Writer // nil where requests are not logged
 	metrics   *prometheus.Registry
 	providers []*oauth.Provider
+	store     session.Store // nil where sessions are in cookies
 	sessions  *session.Manager
 	identity  *identity.Resolver
 	proxy     *proxy.Proxy
@@ -111,10 +112,15 @@ func cookieOptions(cfg *config.Config, outside func(host string) bool) cookie.Op
 
 func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) (err error) {
 	s, id := a.config.Session, a.config.Identity
+	if a.store, err = openStore(context.Background(), s, a.log); err != nil {
+		return err
+	}
 	refresher := &web.Refresher{Providers: a.providers, Authorization: id.Authorization, Log: a.log}
 	if a.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: s.MaxAge, UpdateAge: s.UpdateAge, AbsoluteMaxAge: s.AbsoluteMaxAge,
-		IdleTimeout: s.IdleTimeout, Version: s.Version, Registerer: a.metrics,
+		IdleTimeout: s.IdleTimeout, Version: s.Version, ForgetOnClose: !s.RememberMe, Registerer: a.metrics, Log: a.log,
+		Store: a.store, StoreTimeout: s.StoreTimeout, AuditRetention: s.AuditRetention,
+		CacheBytes: uint64(s.CacheMB) << 20, CacheEntries: s.CacheEntries,
 		RefreshTokens: refresher.Refresh, DiscardTokens: refresher.Discard, KeepSuperseded: id.Authorization == identity.AuthorizationJWT,
 	}); err != nil {
 		return err
@@ -127,9 +133,28 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 	a.identity, err = identity.New(identity.Config{
 		Sessions: a.sessions, Tokens: tokens, Roles: roles,
 		Admit:   policy.Members{Emails: in.AllowedEmails, Domains: in.AllowedDomains, Groups: in.AllowedGroups},
-		Headers: id.Headers, Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Knows: a.knows,
+		Headers: identityHeaders(a.config), Authorization: id.Authorization, CutGroups: id.GroupsOverflow == "cut", Knows: a.knows,
 	})
 	return err
+}
+
+// identityHeaders returns the headers to set and what each holds: those that are
+// configured, and for applications that know oauth2-proxy the ones of that.
+func identityHeaders(cfg *config.Config) map[string]string {
+	headers := maps.Clone(cfg.Identity.Headers)
+	if !cfg.Compat.OAuth2Proxy {
+		return headers
+	}
+	configured := map[string]bool{}
+	for name := range headers {
+		configured[http.CanonicalHeaderKey(name)] = true
+	}
+	for name, source := range proxy.OAuth2ProxyHeaders() {
+		if !configured[name] {
+			headers[name] = source
+		}
+	}
+	return headers
 }
 
 func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer, hosts policy.Hosts, outside func(host string) bool) error {
@@ -143,7 +168,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
 		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
-		Sealer: sealer, Cookies: cookieOptions(cfg, outside),
+		Sealer: sealer, Cookies: cookieOptions(cfg, outside), OAuth2Proxy: cfg.Compat.OAuth2Proxy,
 		OriginalURL: trusted.OriginalURL,
 		ClientIP:    func(r *http.Request) string { return trusted.ClientIP(r).String() },
 		Log:         a.log, Registerer: a.metrics,
@@ -163,6 +188,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Prefix: cfg.Prefix, Own: own, PublicURL: cfg.PublicURL, SignsInAtHome: outside, Routes: routes,
 		Identity: a.identity, Sessions: a.sessions, Rules: rules, Paths: pathRules(cfg), Trusted: trusted,
 		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
+		OAuth2Proxy: cfg.Compat.OAuth2Proxy, Convention: cfg.Compat.Convention,
 		Pages: pages, Hosts: hosts, MaxUpgraded: cfg.WebSocket.MaxLifetime,
 		AllowedOrigins: cfg.WebSocket.AllowedOrigins, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
 	})
@@ -215,11 +241,29 @@ func isOurs(hosts policy.Hosts, host string) bool {
 func compileRules(rules []config.Rule) []policy.Rule {
 	var out []policy.Rule
 	for _, r := range rules {
-		rule := policy.Rule{Name: r.Name, Host: r.Host, Path: r.Path, Methods: r.Methods, Allow: r.Allow, Deny: r.Deny, Preflight: r.Preflight}
-		if q := r.Require; q != nil {
-			rule.Require = &policy.Require{SignedIn: q.SignedIn, Emails: q.Emails, Domains: q.Domains, Groups: q.Groups, Roles: q.Roles}
+		rule := policy.Rule{
+			Name: r.Name, Host: r.Host, Path: r.Path, Methods: r.Methods, Clients: r.Clients, Allow: r.Allow, Deny: r.Deny, Preflight: r.Preflight,
+		}
+		if r.Require != nil {
+			rule.Require = &compileRequires([]config.Require{*r.Require})[0]
 		}
 		out = append(out, rule)
+	}
+	return out
+}
+
+// compileRequires keeps the difference between no list and an empty one, which
+// the rules refuse.
+func compileRequires(requires []config.Require) []policy.Require {
+	if requires == nil {
+		return nil
+	}
+	out := make([]policy.Require, len(requires))
+	for i, q := range requires {
+		out[i] = policy.Require{
+			SignedIn: q.SignedIn, Emails: q.Emails, Domains: q.Domains, Groups: q.Groups, Roles: q.Roles, Claims: q.Claims,
+			ACR: q.ACR, AMR: q.AMR, Fresh: q.Fresh, When: q.When, All: compileRequires(q.All), Any: compileRequires(q.Any),
+		}
 	}
 	return out
 }
@@ -300,6 +344,7 @@ func (a *app) run(ctx context.Context) {
 	for _, p := range a.providers {
 		wg.Go(func() { p.Run(ctx) })
 	}
+	wg.Go(func() { a.sessions.Run(ctx) })
 	wg.Wait()
 }
 
@@ -308,6 +353,9 @@ func (a *app) close() {
 	a.proxy.Close()
 	a.identity.Close()
 	a.sessions.Close()
+	if a.store != nil {
+		a.store.Close()
+	}
 }
 
 // warn logs what the configuration's author should know.

@@ -14,9 +14,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // A block is a fenced block of a Markdown file.
@@ -116,27 +119,51 @@ func base(dir string) map[string]string {
 	}
 }
 
+// completed writes the example, with what it leaves out, to a file in dir.
+func completed(t *testing.T, dir string, b block) (file string) {
+	t.Helper()
+	text := strings.ReplaceAll(b.text, "/etc/authproxy/", dir+"/")
+	have := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(\w+):`).FindAllStringSubmatch(text, -1) {
+		have[m[1]] = true
+	}
+	for name, value := range base(dir) {
+		if !have[name] {
+			text += name + ": " + value + "\n"
+		}
+	}
+	file = filepath.Join(dir, "authproxy.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 func TestExampleConfigurationsAreRight(t *testing.T) {
-	topLevel := regexp.MustCompile(`(?m)^(\w+):`)
 	for _, b := range blocks(t, "yaml") {
 		t.Run(b.file, func(t *testing.T) {
-			dir := etc(t)
-			text := strings.ReplaceAll(b.text, "/etc/authproxy/", dir+"/")
-			have := map[string]bool{}
-			for _, m := range topLevel.FindAllStringSubmatch(text, -1) {
-				have[m[1]] = true
-			}
-			for name, value := range base(dir) {
-				if !have[name] {
-					text += name + ": " + value + "\n"
-				}
-			}
-			file := filepath.Join(dir, "authproxy.yaml")
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			runOK(t, "check", "--offline", "--config", file)
+			runOK(t, "check", "--offline", "--config", completed(t, etc(t), b))
 		})
+	}
+}
+
+// TestTheExplanationOnThePageIsWhatIsPrinted for the first rules of that page.
+func TestTheExplanationOnThePageIsWhatIsPrinted(t *testing.T) {
+	first := func(language string) block {
+		bs := blocks(t, language)
+		return bs[slices.IndexFunc(bs, func(b block) bool { return b.file == "rules.md" })]
+	}
+	rules, command, want := first("yaml"), first("sh"), first("text")
+	dir := etc(t)
+	completed(t, dir, rules)
+	t.Chdir(dir)
+	var stdout, stderr bytes.Buffer
+	args := strings.Fields(strings.TrimPrefix(command.text, "authproxy "))
+	if status := run(context.Background(), environment{args: args, stdout: &stdout, stderr: &stderr}); status != statusDeny {
+		t.Errorf("status %d, want %d\n%s", status, statusDeny, stderr.String())
+	}
+	if diff := cmp.Diff(want.text, stdout.String()); diff != "" {
+		t.Errorf("output (-page +printed):\n%s", diff)
 	}
 }
 
@@ -147,8 +174,8 @@ func TestExampleCommandsAreRight(t *testing.T) {
 	for _, b := range commands {
 		for line := range strings.Lines(b.text) {
 			args, ok := strings.CutPrefix(strings.TrimSpace(line), "authproxy ")
-			if !ok {
-				continue
+			if !ok || strings.HasPrefix(args, "explain ") {
+				continue // that one has a test of its own
 			}
 			ran++
 			args, _, _ = strings.Cut(args, " > ")

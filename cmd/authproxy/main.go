@@ -22,6 +22,7 @@ var version = "dev"
 type environment struct {
 	args    []string // without the program and the command
 	environ []string
+	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
 }
@@ -38,12 +39,20 @@ func commands() []command {
 		{"serve", "run the proxy (this is what happens without a command)", serve},
 		{"demo", "try it: proxy, identity provider and application in one, on loopback", demo},
 		{"check", "is this configuration right? also asks the providers (--offline: does not)", check},
+		{"explain", "would this request be let through, and by which rule?", explain},
 		{"keys", "keys new: make a key for cookie.keys_file", keys},
 		{"healthcheck", "ask the admin listener whether the proxy is alive, for images without a shell", healthcheck},
 		{"config", "config schema: print the JSON Schema of the file; config reference: the settings as Markdown", configDocs},
 		{"version", "print the version", printVersion},
 	}
 }
+
+// An exitStatus is an answer rather than a failure: the command has said all
+// there is to say, and this is the status to exit with.
+type exitStatus int
+
+// Error says what the status is.
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // errUsage is for a command line that cannot be understood.
 var errUsage = errors.New("usage")
@@ -52,12 +61,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	env := environment{args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
+	env := environment{args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(run(ctx, env))
 }
 
 // run finds the command, runs it and returns the exit status: 0, 1 for a
-// failure, 2 for a wrong call.
+// failure, 2 for a wrong call, and what else a command's answer is.
 func run(ctx context.Context, env environment) int {
 	name := "serve"
 	if len(env.args) > 0 && !strings.HasPrefix(env.args[0], "-") {
@@ -72,7 +81,10 @@ func run(ctx context.Context, env environment) int {
 			continue
 		}
 		err := c.run(ctx, env)
+		var status exitStatus
 		switch {
+		case errors.As(err, &status):
+			return int(status)
 		case errors.Is(err, errUsage):
 			fmt.Fprintf(env.stderr, "authproxy %s: %v\n", name, err)
 			return 2

@@ -19,6 +19,9 @@ func (a *app) buildProviders() error {
 	for _, c := range a.config.Providers {
 		callback := *a.config.PublicURL
 		callback.Path = a.config.Prefix + "/callback/" + c.ID
+		if a.config.Compat.OAuth2Proxy && len(a.config.Providers) == 1 {
+			callback.Path = "/oauth2/callback" // what is registered at the provider
+		}
 		settings, err := providerConfig(c)
 		if err != nil {
 			return fmt.Errorf("providers.%s.%w", c.ID, err)
