@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,9 +49,10 @@ type ingress struct {
 // ingresses are those that can be installed here.
 func ingresses() []ingress {
 	nginx := ingress{name: "nginx", program: "nginx", dir: "nginx", files: []string{"app.example.com.conf"}, start: startNginx, down: http.StatusInternalServerError}
+	nginx.rewrite = []string{"$host", "$host:$server_port"} // which is not that of https here
 	plain := nginx
 	plain.name = "nginx over HTTP 1.0" // as it asks unless it is told otherwise
-	plain.rewrite = []string{"http://authproxy/auth/verify/nginx;", "http://authproxy/auth/verify/nginx; proxy_http_version 1.0;", "proxy_set_header Connection \"\";", "proxy_set_header Connection close;"}
+	plain.rewrite = append(slices.Clone(nginx.rewrite), "http://authproxy/auth/verify/nginx;", "http://authproxy/auth/verify/nginx; proxy_http_version 1.0;", "proxy_set_header Connection \"\";", "proxy_set_header Connection close;")
 	caddy := ingress{name: "Caddy", program: "caddy", dir: "caddy", files: []string{"Caddyfile"}, start: startCaddy, down: http.StatusBadGateway}
 	short := caddy
 	short.name, short.files, short.dropsCookies = "Caddy in short", []string{"Caddyfile.short"}, true
