@@ -207,6 +207,36 @@ func TestListeningInAnotherDatabaseIsNoticed(t *testing.T) {
 	}
 }
 
+func TestAStandbyIsNeverAsked(t *testing.T) {
+	t.Parallel()
+	primary := servers.StartPostgres(t)
+	schema := schemaName(t)
+	r := newRow(1)
+	if err := open(t, primary.URL(), sqlstore.Options{Schema: schema}).Create(t.Context(), r, nil); err != nil {
+		t.Fatal(err)
+	}
+	standby := primary.Standby(t)
+	standby.Psql(t, "SELECT pg_wal_replay_pause()") // what it has grows old
+	for _, attrs := range []string{"", "any", "prefer-standby", "read-write"} {
+		suffix := "&target_session_attrs=" + attrs
+		if attrs == "" {
+			suffix = ""
+		}
+		both := open(t, primary.URLAt(standby.Addr+","+primary.Addr)+suffix, sqlstore.Options{Schema: schema})
+		late := newRow(2)
+		if err := both.Create(t.Context(), late, nil); err != nil {
+			t.Fatalf("%q: Create: %v", attrs, err)
+		}
+		if _, err := both.Find(t.Context(), late.Token); err != nil {
+			t.Errorf("%q: a session that the standby does not have yet: error %v, want none", attrs, err)
+		}
+		alone := open(t, primary.URLAt(standby.Addr)+suffix, sqlstore.Options{Schema: schema})
+		if _, err := alone.Find(t.Context(), r.Token); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("%q: asked of the standby alone: error %v, want ErrUnavailable", attrs, err)
+		}
+	}
+}
+
 func TestOperatorsAreHeard(t *testing.T) {
 	t.Parallel()
 	server := servers.StartPostgres(t)
