@@ -1,0 +1,135 @@
+package session_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"authproxy/session"
+	"authproxy/session/storetest"
+)
+
+// between is a Store with which something happens right after a call.
+type between struct {
+	session.Store
+	users, del func()
+	errDel     error // what the first Delete that did its work returns
+}
+
+func (s *between) Users(ctx context.Context, id, email string) ([]session.Account, error) {
+	found, err := s.Store.Users(ctx, id, email)
+	if s.users != nil {
+		s.users()
+	}
+	return found, err
+}
+
+func (s *between) Delete(ctx context.Context, which session.Selection) ([]string, error) {
+	ids, err := s.Store.Delete(ctx, which)
+	if s.errDel != nil {
+		ids, err, s.errDel = nil, s.errDel, nil
+	}
+	return ids, err
+}
+
+func TestWhoIsBannedDuringSignInIsOut(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		var b, again storetest.Browser
+		deaf := &storetest.Faults{Store: w.store.Another()}
+		store := &between{Store: deaf}
+		m := storetest.Start(t, storetest.Config(t, store))
+		b.SignIn(t, m, alice(), session.Tokens{}) // known from now on
+		store.users = func() {                    // nobody has banned them yet
+			ban := func(a *session.Account, _ *int) { a.Banned = true }
+			if err := w.store.Edit(t.Context(), alice().ID, ban); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()       // and it was told
+			deaf.Deaf.Store(true) // as nothing else is: a sign-in that changes nobody is no change
+		}
+		again.SignIn(t, m, alice(), session.Tokens{})
+		w.refused("banned while they signed in", m, &again)
+	})
+}
+
+func TestADeletionWhoseAnswerWasLostCounts(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		for _, which := range []func(id string) session.Selection{
+			func(id string) session.Selection { return session.Selection{ID: id} },
+			func(string) session.Selection { return session.Selection{UserID: alice().ID} },
+			func(string) session.Selection { return session.Selection{Provider: "corp", Subject: "alice"} },
+		} {
+			var b storetest.Browser
+			deaf := &storetest.Faults{Store: w.store.Another()}
+			store := &between{Store: deaf}
+			m := storetest.Start(t, storetest.Config(t, store))
+			synctest.Wait()
+			id := b.SignIn(t, m, alice(), session.Tokens{})
+			w.mustVisit("before", m, &b)
+			deaf.Deaf.Store(true) // only what this process knows by itself counts
+			store.errDel = session.ErrUnavailable
+			if _, err := m.Revoke(t.Context(), which(id), session.By{}); err != nil {
+				t.Fatal(err)
+			}
+			w.refused("revoked at the second attempt", m, &b)
+		}
+	})
+}
+
+func TestAReadingFromBeforeARequestDoesNotAnswerIt(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m, other := w.process(nil), w.process(nil)
+		var b storetest.Browser
+		id := b.SignIn(t, other, alice(), session.Tokens{})
+		w.faults[0].Deaf.Store(true)
+		time.Sleep(2 * time.Second)
+		slow := func(*session.Row) { time.Sleep(300 * time.Millisecond) } // has read already
+		w.faults[0].AfterRead.Store(&slow)
+		go m.Lookup(b.Request())
+		time.Sleep(time.Millisecond)
+		if _, err := other.Revoke(t.Context(), session.Selection{ID: id}, session.By{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		w.refused("revoked elsewhere 200 ms ago", m, &b)
+	})
+}
+
+// A late provider answers that a token was used before, when another replica has
+// saved the next one.
+func TestATokenThatAnotherReplicaRenewedEndsNothing(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		due := session.Tokens{Refresh: "used", Access: "old", AccessExpiry: time.Now().Add(time.Minute)}
+		var b storetest.Browser
+		var id string
+		renewed := false
+		m := w.process(func(c *session.Config) {
+			c.RefreshTokens = func(_ context.Context, s *session.Session) (*session.Refreshed, error) {
+				if s.Tokens.Refresh != "used" {
+					t.Errorf("refreshed with %q", s.Tokens.Refresh)
+				}
+				row, err := w.store.FindID(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				next := row.Credential
+				next.RefreshAt = time.Now().Add(time.Hour)
+				if renewed, err = w.store.SaveRefresh(t.Context(), id, row.Credential.Version, &next, nil, time.Now()); err != nil {
+					t.Error(err)
+				}
+				return nil, session.ErrRevoked
+			}
+		})
+		id = b.SignIn(t, m, alice(), due)
+		time.Sleep(50 * time.Second)
+		s, err := m.Lookup(b.Request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Refresh(t.Context(), s); err != nil || !renewed {
+			t.Errorf("Refresh: error %v, renewed elsewhere %v", err, renewed)
+		}
+		w.mustVisit("afterwards", m, &b)
+	})
+}
