@@ -45,6 +45,8 @@ func (t *stored) ask(ctx context.Context, q question, h *held) (*held, *Session,
 			return nil, nil, a.err
 		case now.Sub(a.asOf) > joinWithin: // too old for us
 			continue
+		case !t.knows(a.h): // it has changed, or ended, since it was read
+			continue
 		case !now.Before(t.ends(a.h, a.s)):
 			return nil, nil, ErrNone
 		}

@@ -133,3 +133,31 @@ func TestATokenThatAnotherReplicaRenewedEndsNothing(t *testing.T) {
 		w.mustVisit("afterwards", m, &b)
 	})
 }
+
+func TestAReadingFromBeforeAChangeDoesNotAnswerWhoComesAfter(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m := w.process(nil)
+		for what, end := range map[string]func(id string) error{
+			"revoked": func(id string) error {
+				_, err := m.Revoke(t.Context(), session.Selection{ID: id}, session.By{})
+				return err
+			},
+			"banned": func(string) error {
+				return w.store.Edit(t.Context(), alice().ID, func(a *session.Account, _ *int) { a.Banned = true })
+			},
+		} {
+			_ = w.store.Unban(t.Context(), alice().ID) // who may be unknown still
+			synctest.Wait()
+			var b storetest.Browser
+			id := b.SignIn(t, m, alice(), session.Tokens{})
+			done := session.AnswerAgain(m, w.mustVisit("before", m, &b))
+			if err := end(id); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // it was told
+			go done()
+			w.refused(what, m, &b)
+			done()
+		}
+	})
+}
