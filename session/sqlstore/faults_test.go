@@ -512,3 +512,43 @@ func ping(url string) int {
 	}
 	return 0
 }
+
+// SQLite fires no DELETE trigger for a row that REPLACE removes (INSERT, "REPLACE").
+func TestARowThatIsReplacedInSQLiteIsTold(t *testing.T) {
+	t.Parallel()
+	servers.Need(t, "sqlite3")
+	url, o := sqliteFile(t)
+	s := open(t, url, sqlstore.Options{})
+	r := newRow(1)
+	if err := s.Create(t.Context(), r, nil); err != nil {
+		t.Fatal(err)
+	}
+	w := watch(t, s)
+	mark := w.settle(t)
+	if err := s.Create(t.Context(), newRow(1), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.changes(t, mark); got.All || len(got.Sessions)+len(got.Users) > 0 {
+		t.Errorf("a second sign-in, which changes nobody, was told as %+v", got)
+	}
+	for _, tt := range []struct {
+		name, statement string
+		session, user   bool // told
+	}{
+		{"a session", `REPLACE INTO session SELECT * FROM session`, true, false},
+		{"a session, by its token", `INSERT OR REPLACE INTO session (id, token, "userId", "expiresAt", "absoluteExpiresAt", issuer, subject)
+			SELECT '00000000-0000-4000-8000-000000000000', token, "userId", "expiresAt", "absoluteExpiresAt", issuer, subject FROM session WHERE id = 'SID'`, true, false},
+		{"credentials", `REPLACE INTO session_credential SELECT * FROM session_credential WHERE "sessionId" = 'SID'`, true, false},
+		{"a person", `REPLACE INTO "user" (id, banned) SELECT id, 1 FROM "user"`, false, true},
+	} {
+		mark := w.settle(t)
+		o.run(t, strings.ReplaceAll(tt.statement, "SID", r.ID))
+		got := w.changes(t, mark)
+		if told := got.All || strings.Contains(fmt.Sprint(got.Sessions), r.ID); told != tt.session {
+			t.Errorf("%s: the session was told %v, want %v", tt.name, told, tt.session)
+		}
+		if told := got.All || strings.Contains(fmt.Sprint(got.Users), r.User.ID); told != tt.user {
+			t.Errorf("%s: the person was told %v, want %v", tt.name, told, tt.user)
+		}
+	}
+}
