@@ -30,3 +30,7 @@ func AnswerAgain(m *Manager, s *Session) (done func()) {
 		delete(t.asking, q)
 	}
 }
+
+// SetBack makes it look to s as if the clock had been set back since the store was
+// asked about it.
+func SetBack(s *Session, by time.Duration) { s.held.read.Add(by.Milliseconds()) }

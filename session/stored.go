@@ -235,7 +235,7 @@ func (t *stored) check(ctx context.Context, value string, now time.Time) (*Sessi
 // recentlyGone says whether the store did not have h a moment ago. It will not
 // come back; but who restores a backup should not have to restart us.
 func (t *stored) recentlyGone(h *held, now time.Time) bool {
-	return h.dead.Load() && now.UnixMilli()-h.read.Load() < verifyEvery.Milliseconds()
+	return h.dead.Load() && h.readAround(now)
 }
 
 // openCookie returns what value seals.

@@ -244,7 +244,7 @@ func (t *stored) aliveHeld(h *held) bool {
 		return false
 	}
 	known, blind := t.knows(h), t.blind(now)
-	if known && !over && (!blind || now.UnixMilli()-h.read.Load() < verifyEvery.Milliseconds()) {
+	if known && !over && (!blind || h.readAround(now)) {
 		return true
 	}
 	if h.asking.CompareAndSwap(false, true) {
@@ -256,6 +256,12 @@ func (t *stored) aliveHeld(h *held) bool {
 		}
 	}
 	return true
+}
+
+// readAround says whether the store was asked about h less than verifyEvery ago. A
+// time that is as far ahead is of a clock that was set back since, and says nothing.
+func (h *held) readAround(now time.Time) bool {
+	return now.Sub(time.UnixMilli(h.read.Load())).Abs() < verifyEvery
 }
 
 // overFor returns how long ago it was first noticed that the clocks of h have run

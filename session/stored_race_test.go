@@ -161,3 +161,25 @@ func TestAReadingFromBeforeAChangeDoesNotAnswerWhoComesAfter(t *testing.T) {
 		}
 	})
 }
+
+func TestAClockThatIsSetBackKeepsNoConnectionOpen(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m, other := w.process(nil), w.process(nil)
+		var b storetest.Browser
+		id := b.SignIn(t, other, alice(), session.Tokens{})
+		s := w.mustVisit("first", m, &b)
+		session.SetBack(s, time.Hour)
+		w.faults[0].Deaf.Store(true)
+		if _, err := other.Revoke(t.Context(), session.Selection{ID: id}, session.By{}); err != nil {
+			t.Fatal(err)
+		}
+		for range 12 { // three seconds of what keeps connections open
+			time.Sleep(250 * time.Millisecond)
+			m.Alive(s)
+			synctest.Wait()
+		}
+		if m.Alive(s) {
+			t.Error("a connection stays open although the session was revoked")
+		}
+	})
+}
