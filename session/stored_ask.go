@@ -92,8 +92,7 @@ func (t *stored) readLive(ctx context.Context, q question, known *held) (*held, 
 		since := t.mark()
 		row, now, err := t.find(ctx, q)
 		if errors.Is(err, ErrNone) && known != nil {
-			t.kill(known.id)
-			known.read.Store(now.UnixMilli())
+			t.notThere(known, now)
 		}
 		if err != nil {
 			return nil, nil, now, err
@@ -106,6 +105,16 @@ func (t *stored) readLive(ctx context.Context, q question, known *held) (*held, 
 			return h, s, now, nil
 		}
 		t.db.raced.Inc()
+	}
+}
+
+// notThere notes that the store did not have h at now. The session may be held as
+// another one, which goes on: with a token that somebody gave it.
+func (t *stored) notThere(h *held, now time.Time) {
+	h.dead.Store(true)
+	h.read.Store(now.UnixMilli())
+	if t.held(h.id) == h {
+		t.kill(h.id)
 	}
 }
 

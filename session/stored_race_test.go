@@ -183,3 +183,50 @@ func TestAClockThatIsSetBackKeepsNoConnectionOpen(t *testing.T) {
 		}
 	})
 }
+
+func TestASessionThatWasGivenToSomebodyElseEndsWithThem(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m := w.process(nil)
+		bob := alice()
+		bob.ID, bob.Subject = session.UserID("https://id.example.com", "bob"), "bob"
+		var b, other storetest.Browser
+		id := b.SignIn(t, m, alice(), session.Tokens{})
+		other.SignIn(t, m, bob, session.Tokens{})
+		// Two accounts are made one, as with UPDATE session SET "userId" = ….
+		if err := w.store.EditSession(t.Context(), id, func(r *session.Row) { r.User.ID = bob.ID }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if s := w.mustVisit("given away", m, &b); s.User.ID != bob.ID {
+			t.Errorf("the session is of %s, want %s", s.User.ID, bob.ID)
+		}
+		if err := w.store.Edit(t.Context(), bob.ID, func(a *session.Account, _ *int) { a.Banned = true }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		w.refused("banned", m, &b)
+	})
+}
+
+func TestACookieWhoseTokenWasChangedIsNone(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m := w.process(nil)
+		var b storetest.Browser
+		id := b.SignIn(t, m, alice(), session.Tokens{})
+		s := w.mustVisit("before", m, &b)
+		if err := w.store.EditSession(t.Context(), id, func(r *session.Row) { r.Token = session.Hash{1} }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := m.Live(t.Context(), id); err != nil { // a token that was minted for it counts still
+			t.Errorf("Live: %v", err)
+		}
+		w.refused("by the old token", m, &b)
+		if m.Alive(s) {
+			t.Error("a connection that was opened with the old token stays open")
+		}
+		if _, err := m.Live(t.Context(), id); err != nil {
+			t.Errorf("Live after that: %v", err)
+		}
+	})
+}
