@@ -207,6 +207,9 @@ func unavailable(ctx context.Context, err error) error {
 	if errors.Is(err, ErrUnavailable) || ctx.Err() == nil {
 		return err
 	}
+	if errors.Is(err, ErrNone) { // said too late to be believed
+		err = ctx.Err()
+	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 

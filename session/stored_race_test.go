@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,15 @@ type between struct {
 	session.Store
 	users, del func()
 	errDel     error // what the first Delete that did its work returns
+	late       bool  // Find says only at the end of its time that there is nothing
+}
+
+func (s *between) Find(ctx context.Context, token session.Hash) (*session.Row, error) {
+	if s.late {
+		<-ctx.Done()
+		return nil, session.ErrNone
+	}
+	return s.Store.Find(ctx, token)
 }
 
 func (s *between) Users(ctx context.Context, id, email string) ([]session.Account, error) {
@@ -50,6 +60,22 @@ func TestWhoIsBannedDuringSignInIsOut(t *testing.T) {
 		}
 		again.SignIn(t, m, alice(), session.Tokens{})
 		w.refused("banned while they signed in", m, &again)
+	})
+}
+
+func TestAnAnswerThatComesTooLateSignsNobodyOut(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		var b storetest.Browser
+		store := &between{Store: w.store.Another()}
+		b.SignIn(t, w.process(nil), alice(), session.Tokens{})
+		m := storetest.Start(t, storetest.Config(t, store))
+		synctest.Wait()
+		store.late = true
+		if _, err := m.Lookup(b.Request()); !errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNone) {
+			t.Errorf("Lookup: error %v, want ErrUnavailable and not ErrNone", err)
+		}
+		store.late = false
+		w.mustVisit("when the store is in time again", m, &b)
 	})
 }
 
