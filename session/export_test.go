@@ -14,3 +14,23 @@ func Blind(since, back time.Duration) bool {
 	c.wall.Store(base.UnixNano() + int64(back))
 	return c.blind(base.Add(since))
 }
+
+// AnswerAgain lets the next check of s join a reading that found it just now, and
+// is about to be forgotten. done forgets it.
+func AnswerAgain(m *Manager, s *Session) (done func()) {
+	t, q := m.stored, question{token: s.held.token}
+	a := &answer{done: make(chan struct{}), asOf: t.Now(), h: s.held, s: s}
+	close(a.done)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asking[q] = a
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.asking, q)
+	}
+}
+
+// SetBack makes it look to s as if the clock had been set back since the store was
+// asked about it.
+func SetBack(s *Session, by time.Duration) { s.held.read.Add(by.Milliseconds()) }

@@ -14,7 +14,7 @@ import (
 // noted in one place.
 type held struct {
 	id     string
-	userID string
+	userID string // whose it was when it was first read; "" of one that is not there
 	token  Hash
 	bytes  uint32 // about what it takes in memory
 
@@ -172,6 +172,12 @@ func (g *holding) publish(row *Row, s *Session, since mark) (*held, *Session, bo
 	h := g.byID[row.ID].Value()
 	if h == nil || h.userID == "" { // not held, or held as one that is not there
 		h = g.add(row, s)
+	} else if h.token != row.Token { // somebody changed it: who came with the old one is out
+		h.dead.Store(true)
+		h.round.Store(0)
+		h = g.add(row, s)
+	} else if was := h.current.Load(); was.User.ID != row.User.ID { // somebody gave it away
+		g.index(h, row.User.ID)
 	}
 	if was := h.current.Load(); was != nil && was.same(s) {
 		s = was
@@ -190,11 +196,17 @@ func (g *holding) publish(row *Row, s *Session, since mark) (*held, *Session, bo
 func (g *holding) add(row *Row, s *Session) *held {
 	h := &held{id: row.ID, userID: row.User.ID, token: row.Token, bytes: s.weight()}
 	g.byID[h.id] = weak.Make(h)
-	if !slices.Contains(g.byUser[h.userID], h.id) {
-		g.byUser[h.userID] = append(g.byUser[h.userID], h.id)
-	}
-	runtime.AddCleanup(h, g.gone, [2]string{h.id, h.userID})
+	g.index(h, h.userID)
 	return h
+}
+
+// index lets h be found by a person's id, until nobody holds it. The mutex is
+// held.
+func (g *holding) index(h *held, userID string) {
+	if !slices.Contains(g.byUser[userID], h.id) {
+		g.byUser[userID] = append(g.byUser[userID], h.id)
+	}
+	runtime.AddCleanup(h, g.gone, [2]string{h.id, userID})
 }
 
 // bury holds that there is no session called id, and returns that.
@@ -233,12 +245,12 @@ func (g *holding) gone(ids [2]string) {
 func (g *holding) adopt(h *held, c Clocks, since mark) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.raced(since, h.id, h.userID) {
+	was := h.current.Load()
+	if g.raced(since, h.id, was.User.ID) {
 		return false
 	}
 	h.written.Store(c.LastSeenAt.UnixMilli())
 	h.see(c.LastSeenAt)
-	was := h.current.Load()
 	if was.ExpiresAt.Equal(c.ExpiresAt) && was.UpdatedAt.Equal(c.UpdatedAt) {
 		return false
 	}

@@ -111,8 +111,8 @@ func (m *Manager) Revoke(ctx context.Context, which Selection, by By) (int, erro
 	}
 	for _, id := range ids {
 		userID := which.UserID
-		if h := t.held(id); h != nil {
-			userID = h.userID
+		if h := t.held(id); h != nil && h.userID != "" {
+			userID = h.current.Load().User.ID
 		}
 		t.record(by.event("session_revoked", userID, id))
 	}

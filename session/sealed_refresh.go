@@ -142,9 +142,11 @@ func (m *sealed) fly(ctx context.Context, e *entry, s *Session, f *flight) {
 	got, err := m.RefreshTokens(ctx, s)
 	outcome := m.settle(e, s, got, err)
 	m.metrics.refreshes.WithLabelValues(s.User.Provider, outcome).Inc()
+	// Whoever ended the session until now may have known the tokens before these
+	// only; whoever ends it from now on knows these.
+	unwanted := err == nil && !m.live(e, e.current.Load())
 	close(f.done)
-	if err == nil && m.DiscardTokens != nil && !m.live(e, e.current.Load()) {
-		// Whoever ended the session may have known the tokens before these only.
+	if unwanted && m.DiscardTokens != nil {
 		over := s.clone()
 		over.Tokens = got.Tokens
 		m.DiscardTokens(over)

@@ -134,6 +134,7 @@ func (t *stored) start(w http.ResponseWriter, r *http.Request, s *Session) (bool
 		return false, err
 	}
 	now := t.Now().Truncate(time.Millisecond).UTC()
+	since := t.mark() // before the person is judged: a ban that is told from now on counts
 	if err := t.mayStart(ctx, s.User.ID, now); err != nil {
 		return false, err
 	}
@@ -148,7 +149,6 @@ func (t *stored) start(w http.ResponseWriter, r *http.Request, s *Session) (bool
 	if err != nil {
 		return false, err
 	}
-	since := t.mark()
 	if err := t.call("create", func() error { return t.Store.Create(ctx, row, idsOf(replaced)) }); err != nil {
 		return false, unavailable(ctx, err)
 	}
@@ -235,7 +235,7 @@ func (t *stored) check(ctx context.Context, value string, now time.Time) (*Sessi
 // recentlyGone says whether the store did not have h a moment ago. It will not
 // come back; but who restores a backup should not have to restart us.
 func (t *stored) recentlyGone(h *held, now time.Time) bool {
-	return h.dead.Load() && now.UnixMilli()-h.read.Load() < verifyEvery.Milliseconds()
+	return h.dead.Load() && h.readAround(now)
 }
 
 // openCookie returns what value seals.

@@ -45,6 +45,8 @@ func (t *stored) ask(ctx context.Context, q question, h *held) (*held, *Session,
 			return nil, nil, a.err
 		case now.Sub(a.asOf) > joinWithin: // too old for us
 			continue
+		case !t.knows(a.h): // it has changed, or ended, since it was read
+			continue
 		case !now.Before(t.ends(a.h, a.s)):
 			return nil, nil, ErrNone
 		}
@@ -90,8 +92,7 @@ func (t *stored) readLive(ctx context.Context, q question, known *held) (*held, 
 		since := t.mark()
 		row, now, err := t.find(ctx, q)
 		if errors.Is(err, ErrNone) && known != nil {
-			t.kill(known.id)
-			known.read.Store(now.UnixMilli())
+			t.notThere(known, now)
 		}
 		if err != nil {
 			return nil, nil, now, err
@@ -104,6 +105,16 @@ func (t *stored) readLive(ctx context.Context, q question, known *held) (*held, 
 			return h, s, now, nil
 		}
 		t.db.raced.Inc()
+	}
+}
+
+// notThere notes that the store did not have h at now. The session may be held as
+// another one, which goes on: with a token that somebody gave it.
+func (t *stored) notThere(h *held, now time.Time) {
+	h.dead.Store(true)
+	h.read.Store(now.UnixMilli())
+	if t.held(h.id) == h {
+		t.kill(h.id)
 	}
 }
 
@@ -196,6 +207,9 @@ func unavailable(ctx context.Context, err error) error {
 	if errors.Is(err, ErrUnavailable) || ctx.Err() == nil {
 		return err
 	}
+	if errors.Is(err, ErrNone) { // said too late to be believed
+		err = ctx.Err()
+	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
@@ -242,7 +256,7 @@ func (t *stored) aliveHeld(h *held) bool {
 		return false
 	}
 	known, blind := t.knows(h), t.blind(now)
-	if known && !over && (!blind || now.UnixMilli()-h.read.Load() < verifyEvery.Milliseconds()) {
+	if known && !over && (!blind || h.readAround(now)) {
 		return true
 	}
 	if h.asking.CompareAndSwap(false, true) {
@@ -254,6 +268,12 @@ func (t *stored) aliveHeld(h *held) bool {
 		}
 	}
 	return true
+}
+
+// readAround says whether the store was asked about h less than verifyEvery ago. A
+// time that is as far ahead is of a clock that was set back since, and says nothing.
+func (h *held) readAround(now time.Time) bool {
+	return now.Sub(time.UnixMilli(h.read.Load())).Abs() < verifyEvery
 }
 
 // overFor returns how long ago it was first noticed that the clocks of h have run

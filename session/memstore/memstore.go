@@ -446,7 +446,9 @@ func (s *Store) EditSession(ctx context.Context, id string, edit func(*session.R
 	if !there {
 		return session.ErrNone
 	}
+	delete(s.byToken, row.Token)
 	edit(row)
+	s.byToken[row.Token] = id
 	s.tell(session.Change{Sessions: []string{id}})
 	return nil
 }

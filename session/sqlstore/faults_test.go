@@ -207,6 +207,36 @@ func TestListeningInAnotherDatabaseIsNoticed(t *testing.T) {
 	}
 }
 
+func TestAStandbyIsNeverAsked(t *testing.T) {
+	t.Parallel()
+	primary := servers.StartPostgres(t)
+	schema := schemaName(t)
+	r := newRow(1)
+	if err := open(t, primary.URL(), sqlstore.Options{Schema: schema}).Create(t.Context(), r, nil); err != nil {
+		t.Fatal(err)
+	}
+	standby := primary.Standby(t)
+	standby.Psql(t, "SELECT pg_wal_replay_pause()") // what it has grows old
+	for _, attrs := range []string{"", "any", "prefer-standby", "read-write"} {
+		suffix := "&target_session_attrs=" + attrs
+		if attrs == "" {
+			suffix = ""
+		}
+		both := open(t, primary.URLAt(standby.Addr+","+primary.Addr)+suffix, sqlstore.Options{Schema: schema})
+		late := newRow(2)
+		if err := both.Create(t.Context(), late, nil); err != nil {
+			t.Fatalf("%q: Create: %v", attrs, err)
+		}
+		if _, err := both.Find(t.Context(), late.Token); err != nil {
+			t.Errorf("%q: a session that the standby does not have yet: error %v, want none", attrs, err)
+		}
+		alone := open(t, primary.URLAt(standby.Addr)+suffix, sqlstore.Options{Schema: schema})
+		if _, err := alone.Find(t.Context(), r.Token); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("%q: asked of the standby alone: error %v, want ErrUnavailable", attrs, err)
+		}
+	}
+}
+
 func TestOperatorsAreHeard(t *testing.T) {
 	t.Parallel()
 	server := servers.StartPostgres(t)
@@ -481,4 +511,44 @@ func ping(url string) int {
 		return 1
 	}
 	return 0
+}
+
+// SQLite fires no DELETE trigger for a row that REPLACE removes (INSERT, "REPLACE").
+func TestARowThatIsReplacedInSQLiteIsTold(t *testing.T) {
+	t.Parallel()
+	servers.Need(t, "sqlite3")
+	url, o := sqliteFile(t)
+	s := open(t, url, sqlstore.Options{})
+	r := newRow(1)
+	if err := s.Create(t.Context(), r, nil); err != nil {
+		t.Fatal(err)
+	}
+	w := watch(t, s)
+	mark := w.settle(t)
+	if err := s.Create(t.Context(), newRow(1), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.changes(t, mark); got.All || len(got.Sessions)+len(got.Users) > 0 {
+		t.Errorf("a second sign-in, which changes nobody, was told as %+v", got)
+	}
+	for _, tt := range []struct {
+		name, statement string
+		session, user   bool // told
+	}{
+		{"a session", `REPLACE INTO session SELECT * FROM session`, true, false},
+		{"a session, by its token", `INSERT OR REPLACE INTO session (id, token, "userId", "expiresAt", "absoluteExpiresAt", issuer, subject)
+			SELECT '00000000-0000-4000-8000-000000000000', token, "userId", "expiresAt", "absoluteExpiresAt", issuer, subject FROM session WHERE id = 'SID'`, true, false},
+		{"credentials", `REPLACE INTO session_credential SELECT * FROM session_credential WHERE "sessionId" = 'SID'`, true, false},
+		{"a person", `REPLACE INTO "user" (id, banned) SELECT id, 1 FROM "user"`, false, true},
+	} {
+		mark := w.settle(t)
+		o.run(t, strings.ReplaceAll(tt.statement, "SID", r.ID))
+		got := w.changes(t, mark)
+		if told := got.All || strings.Contains(fmt.Sprint(got.Sessions), r.ID); told != tt.session {
+			t.Errorf("%s: the session was told %v, want %v", tt.name, told, tt.session)
+		}
+		if told := got.All || strings.Contains(fmt.Sprint(got.Users), r.User.ID); told != tt.user {
+			t.Errorf("%s: the person was told %v, want %v", tt.name, told, tt.user)
+		}
+	}
 }

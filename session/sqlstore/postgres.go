@@ -69,6 +69,11 @@ func (p *postgresStore) config(address string) (*pgx.ConnConfig, error) {
 	if u.Query().Get("default_query_exec_mode") == "" {
 		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
+	// What a standby has may be old: a session that was revoked lives on there, and
+	// one that has just begun is missing, which would sign its owner out.
+	if u.Query().Get("target_session_attrs") != "read-write" {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectTimeout
 	}

@@ -105,7 +105,7 @@ func scanRow(scan func(...any) error) (*session.Row, error) {
 	r := &session.Row{Session: &session.Session{}}
 	u, c := &r.User, &r.Credential
 	var token, amr, data, groups, claims string
-	err := scan(&r.ID, &token, &u.ID, stamp{&r.CreatedAt}, stamp{&r.UpdatedAt}, stamp{&r.LastSeenAt}, stamp{&r.ExpiresAt}, stamp{&r.AbsoluteExpiresAt},
+	err := scan(&r.ID, &token, &u.ID, stamp{&r.CreatedAt}, stamp{&r.UpdatedAt}, stamp{&r.LastSeenAt}, endStamp{&r.ExpiresAt}, stamp{&r.AbsoluteExpiresAt},
 		text{&r.IP}, text{&r.UserAgent}, text{&u.Provider}, &u.Issuer, &u.Subject, text{&r.ProviderSID}, stamp{&r.AuthTime}, text{&amr}, text{&r.ACR}, &r.Epoch, text{&data},
 		text{&u.Name}, text{&u.Email}, &u.EmailVerified, text{&u.Image}, &u.Role, text{&groups}, text{&claims}, &r.UserEpoch, &r.Banned, stamp{&r.BanExpires},
 		text{&c.Access}, text{&c.Refresh}, text{&c.ID}, stamp{&c.AccessExpires}, stamp{&c.IDExpires}, stamp{&c.RefreshAt}, stamp{&c.ReadAt},
@@ -191,7 +191,7 @@ func (s *Store) Touch(ctx context.Context, id string, t session.Touch) (session.
 	found := false
 	take := func(scan func(...any) error) error {
 		found = true
-		return scan(stamp{&got.LastSeenAt}, stamp{&got.ExpiresAt}, stamp{&got.UpdatedAt})
+		return scan(stamp{&got.LastSeenAt}, endStamp{&got.ExpiresAt}, stamp{&got.UpdatedAt})
 	}
 	err := s.write(ctx, "touch a session", func(q runner) error {
 		return q.each(ctx, update, []any{id, w.time(t.Now), w.time(t.SeenBefore), w.time(t.SlideIfBy), w.time(t.SlideTo)}, take)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"authproxy/session"
 	"authproxy/session/sqlstore"
@@ -178,4 +179,41 @@ func deployed(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+func TestTheInfiniteTimesOfPostgresAreUnderstood(t *testing.T) {
+	t.Parallel()
+	server := servers.StartPostgres(t)
+	schema := schemaName(t)
+	s, o := open(t, server.URL(), sqlstore.Options{Schema: schema}), postgresSchema(server, schema)
+	row, later := newRow(1), time.Date(2500, 1, 1, 0, 0, 0, 0, time.UTC)
+	if err := s.Create(t.Context(), row, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		what, statement string
+		want            func(r *session.Row) bool
+	}{
+		{"a ban without an end", `UPDATE @."user" SET banned = true, "banExpires" = 'infinity'`,
+			func(r *session.Row) bool { return r.Banned && r.BanExpires.IsZero() }},
+		{"a ban that is over", `UPDATE @."user" SET "banExpires" = '-infinity'`,
+			func(r *session.Row) bool { return !r.BanExpires.IsZero() && r.BanExpires.Before(r.CreatedAt) }},
+		{"no hard end", `UPDATE @.session SET "absoluteExpiresAt" = 'infinity'`,
+			func(r *session.Row) bool { return r.AbsoluteExpiresAt.IsZero() && r.End().Equal(r.ExpiresAt) }},
+		{"no end at all", `UPDATE @.session SET "expiresAt" = 'infinity'`,
+			func(r *session.Row) bool { return later.Before(r.End()) }},
+		{"over", `UPDATE @.session SET "expiresAt" = '-infinity'`,
+			func(r *session.Row) bool { return !r.End().IsZero() && r.End().Before(r.CreatedAt) }},
+	} {
+		o.run(t, tt.statement)
+		if r, err := s.FindID(t.Context(), row.ID); err != nil || !tt.want(r) {
+			t.Errorf("%s: session %+v, error %v", tt.what, r, err)
+		}
+		if _, err := s.Users(t.Context(), row.User.ID, ""); err != nil {
+			t.Errorf("%s: Users: %v", tt.what, err)
+		}
+	}
+	if c, err := s.Touch(t.Context(), row.ID, session.Touch{Now: row.CreatedAt}); err != nil || !c.ExpiresAt.Before(row.CreatedAt) {
+		t.Errorf("Touch = %+v, %v", c, err)
+	}
 }

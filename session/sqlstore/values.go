@@ -27,8 +27,8 @@ func orNever(t time.Time) time.Time {
 	return t
 }
 
-// A stamp reads a time that either database returns: the zero time for NULL and
-// for never.
+// A stamp reads a time that either database returns: the zero time for NULL, for
+// never and for PostgreSQL's infinity, which people write where they mean that.
 type stamp struct{ to *time.Time }
 
 // Scan implements [database/sql.Scanner].
@@ -54,9 +54,27 @@ func (s stamp) Scan(value any) error {
 	return nil
 }
 
+// An endStamp reads when a session ends: never for no time, because there it is one
+// that sessions are compared with.
+type endStamp struct{ to *time.Time }
+
+// Scan implements [database/sql.Scanner].
+func (e endStamp) Scan(value any) error {
+	err := stamp(e).Scan(value)
+	*e.to = orNever(*e.to)
+	return err
+}
+
 // parseTime reads the forms in which people write a time in SQLite: ours, which
-// is that of datetime('now') too, and RFC 3339.
+// is that of datetime('now') too, and RFC 3339; and what pgx makes of the two
+// times of PostgreSQL that are none (Date/Time Types, "Special Values").
 func parseTime(text string) (time.Time, error) {
+	switch text {
+	case "infinity":
+		return never(), nil
+	case "-infinity":
+		return time.Unix(0, 0).UTC(), nil
+	}
 	for _, layout := range []string{"2006-01-02 15:04:05", time.RFC3339, "2006-01-02T15:04:05", "2006-01-02"} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return t.UTC(), nil

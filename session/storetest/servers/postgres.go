@@ -113,6 +113,29 @@ func (p *Postgres) command(t testing.TB, name string, args ...string) *exec.Cmd 
 	return nil
 }
 
+// Standby starts a server that follows p, and is stopped when the test ends.
+func (p *Postgres) Standby(t testing.TB) *Postgres {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "authproxy-pg-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &Postgres{bin: p.bin, dir: filepath.Join(dir, "data"), Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), log: p.log}
+	backup := p.command(t, "pg_basebackup", "--pgdata", s.dir, "--write-recovery-conf", "--checkpoint", "fast", "--no-sync", "--dbname", p.URL())
+	if a := backup.SysProcAttr; a != nil {
+		if err := os.Chown(dir, int(a.Credential.Uid), int(a.Credential.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := backup.CombinedOutput(); err != nil {
+		t.Fatalf("pg_basebackup: %v\n%s", err, out)
+	}
+	s.Start(t)
+	t.Cleanup(func() { s.stop(t, syscall.SIGQUIT) })
+	return s
+}
+
 // Start starts the server again and waits until it answers.
 func (p *Postgres) Start(t testing.TB) {
 	t.Helper()

@@ -66,3 +66,16 @@ CREATE TRIGGER user_update AFTER UPDATE ON "user" WHEN
 BEGIN
   INSERT INTO session_change (kind, ref) VALUES ('u', OLD.id);
 END;
+
+-- REPLACE deletes the rows that stand in its way, and fires no trigger for that (unless
+-- recursive_triggers is on); but it inserts.
+CREATE TRIGGER session_replace BEFORE INSERT ON session BEGIN
+  INSERT INTO session_change (kind, ref) SELECT 's', id FROM session WHERE id = NEW.id OR token = NEW.token;
+END;
+CREATE TRIGGER session_credential_replace BEFORE INSERT ON session_credential BEGIN
+  INSERT INTO session_change (kind, ref) SELECT 's', "sessionId" FROM session_credential WHERE "sessionId" = NEW."sessionId";
+END;
+-- AFTER: a person who signs in again is inserted, too, but updated instead.
+CREATE TRIGGER user_replace AFTER INSERT ON "user" BEGIN
+  INSERT INTO session_change (kind, ref) VALUES ('u', NEW.id);
+END;
