@@ -14,9 +14,9 @@ import (
 // between is a Store with which something happens right after a call.
 type between struct {
 	session.Store
-	users, del func()
-	errDel     error // what the first Delete that did its work returns
-	late       bool  // Find says only at the end of its time that there is nothing
+	users  func()
+	errDel error // what the first Delete that did its work returns
+	late   bool  // Find says only at the end of its time that there is nothing
 }
 
 func (s *between) Find(ctx context.Context, token session.Hash) (*session.Row, error) {
