@@ -223,6 +223,9 @@ type trial struct {
 	t      *testing.T
 	guests []*guest
 
+	mu   sync.Mutex
+	left []*guest // in the order in which they signed out
+
 	broken   atomic.Int32 // how many faults there are now
 	repaired atomic.Int64 // Unix nanoseconds of when the last one was over
 	counts   [2]counts    // without and with a fault
@@ -269,12 +272,12 @@ func TestNoFaultOfTheStoreServesARevokedSessionOrRefusesALiveOne(t *testing.T) {
 func (tr *trial) load() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for i := range 8 {
+	for i := range 48 { // most of which wait while the store does not answer
 		r := tr.replicas[i%2]
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				tr.check(r, tr.guests[rand.N(len(tr.guests))])
-				time.Sleep(time.Millisecond) // the machine has other work
+				tr.check(r, tr.pick())
+				time.Sleep(10 * time.Millisecond) // the machine has other work
 			}
 		})
 	}
@@ -293,6 +296,18 @@ func (tr *trial) load() (stop func()) {
 	return func() { cancel(); wg.Wait() }
 }
 
+// pick returns anybody or, half of the time, one of those who left last: they are
+// the ones whom a replica may still take for live.
+func (tr *trial) pick() *guest {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	last := tr.left[max(0, len(tr.left)-6):]
+	if len(last) > 0 && rand.N(2) == 0 {
+		return last[rand.N(len(last))]
+	}
+	return tr.guests[rand.N(len(tr.guests))]
+}
+
 // during breaks something for longer than a revocation may take, and waits until
 // both replicas are well again.
 func (tr *trial) during(fault string, unavailable bool, begin, end func()) {
@@ -300,7 +315,7 @@ func (tr *trial) during(fault string, unavailable bool, begin, end func()) {
 	before := tr.counts[1].unavailable.Load()
 	tr.broken.Add(1)
 	begin()
-	time.Sleep(effectiveWithin + time.Second)
+	time.Sleep(effectiveWithin + 3*time.Second)
 	end()
 	tr.repaired.Store(time.Now().UnixNano())
 	tr.broken.Add(-1)
@@ -338,6 +353,9 @@ func (tr *trial) end(v *guest) {
 			v.mu.Lock()
 			v.ended, v.endedAt = time.Now(), r
 			v.mu.Unlock()
+			tr.mu.Lock()
+			tr.left = append(tr.left, v)
+			tr.mu.Unlock()
 			tr.countsOf(began).revoked.Add(1)
 			return
 		}
