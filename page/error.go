@@ -124,7 +124,7 @@ func (p *Renderer) Error(w http.ResponseWriter, r *http.Request, err error) {
 	dropEntityHeaders(h)
 	SecurityHeaders(h)
 	if e.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", challenge(e.Code))
+		h["Www-Authenticate"] = []string{challenge(e.Code)}
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(wholeSeconds(e.RetryAfter), 10))
@@ -164,6 +164,9 @@ func (p *Renderer) logError(r *http.Request, message string, e *Error, err error
 	if e.Status >= 500 {
 		level = slog.LevelError
 	}
+	if !p.log.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.Int("status", e.Status),
 		slog.String("code", e.Code),
@@ -182,9 +185,9 @@ func (p *Renderer) logError(r *http.Request, message string, e *Error, err error
 func dropEntityHeaders(h http.Header) {
 	for _, name := range []string{
 		"Content-Length", "Content-Encoding", "Content-Range", "Content-Disposition",
-		"ETag", "Last-Modified", "Expires", "Location",
+		"Etag", "Last-Modified", "Expires", "Location",
 	} {
-		h.Del(name)
+		delete(h, name)
 	}
 }
 
