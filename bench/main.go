@@ -123,6 +123,8 @@ type subject struct {
 	address string
 	pid     int
 	micros  []float64 // CPU time a request, one for each round
+
+	admin, configuration string // of an authproxy; admin is "" without such a listener
 }
 
 // run measures what is named.
@@ -193,9 +195,13 @@ func measureRequests(b *bench, s *scene) error {
 	fmt.Printf("%d rounds of %d requests for 1 KB, %d connections, cookie of %d bytes, request log on\n",
 		b.rounds, b.requests, b.connections, len(s.session))
 	return b.compare(s.bare, s.ours, "request", func(at *subject, n int) error {
-		request := "GET /reports/2026?q=1 HTTP/1.1\r\nHost: " + at.address + "\r\nUser-Agent: bench\r\nAccept: text/html\r\nCookie: " + s.session + "\r\n\r\n"
-		return hammer(at.address, request, http.StatusOK, n)
+		return hammer(at.address, ordinary(at, s.session), http.StatusOK, n)
 	})
+}
+
+// ordinary is a request for a page, in the name of a session.
+func ordinary(at *subject, session string) string {
+	return "GET /reports/2026?q=1 HTTP/1.1\r\nHost: " + at.address + "\r\nUser-Agent: bench\r\nAccept: text/html\r\nCookie: " + session + "\r\n\r\n"
 }
 
 // compare reports the CPU time that each of the two takes for what work does n
@@ -240,13 +246,14 @@ func (b *bench) child(ctx context.Context, args ...string) (*subject, error) {
 
 const configuration = `
 listen: %[1]q
-admin: {listen: ""}
+admin: {listen: %[7]q}
 public_url: http://%[1]s
 upstream: %[2]s
 providers:
   - {id: bench, type: oidc, issuer: "http://%[3]s", client_id: bench, scopes: [openid, email, profile, groups%[5]s]}
 cookie: {keys: [%[4]q]}
 trusted_proxies: [%[6]s]
+session: {store: %[8]q}
 rules:
   - {path: /public/**, allow: anyone}
   - {path: /admin/**, require: {groups: [admins]}}
@@ -273,19 +280,34 @@ func (b *bench) authproxy(ctx context.Context, app string, m measurement) (*subj
 		return nil, err
 	}
 	go http.Serve(idp, provider)
-	file := filepath.Join(b.dir, "config.yaml")
-	scopes, trusted := "", ""
+	scopes, trusted, admin, store := "", "", "", "cookie"
 	if m.tokenLife > 0 { // there is something to refresh, with a refresh token
 		scopes = ", offline_access"
 	}
 	if m.ingress {
 		trusted = "127.0.0.1/32"
 	}
-	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey(), scopes, trusted)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if m.store != "" {
+		store = m.store
+		if admin, err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey(), scopes, trusted, admin, store)
+	return b.serve(ctx, address, admin, text)
+}
+
+// serve starts the binary with a configuration.
+func (b *bench) serve(ctx context.Context, address, admin, configuration string) (*subject, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(b.dir, "log"))
+	file := filepath.Join(b.dir, port+".yaml")
+	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(b.dir, port+".log"))
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +316,8 @@ func (b *bench) authproxy(ctx context.Context, app string, m measurement) (*subj
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &subject{name: "authproxy", address: address, pid: cmd.Process.Pid}, waitFor(address)
+	s := &subject{name: "authproxy", address: address, admin: admin, configuration: configuration, pid: cmd.Process.Pid}
+	return s, waitFor(address)
 }
 
 func freeAddress() (string, error) {

@@ -27,6 +27,7 @@ type measurement struct {
 	http2     bool          // the application is spoken to over HTTP/2
 	tokenLife time.Duration // of the provider's access tokens; 0 for the usual
 	ingress   bool          // the requests are an ingress's, which authproxy trusts
+	store     string        // where sessions are; "" for cookies
 }
 
 func measurements() map[string]measurement {
@@ -38,6 +39,7 @@ func measurements() map[string]measurement {
 		"events":    {run: measureEvents},
 		"grpc":      {run: measureGRPC, http2: true},
 		"sign-in":   {run: measureSignIn},
+		"stores":    {run: measureStores},
 		"refresh":   {run: measureRefresh, tokenLife: shortLife},
 	}
 }

@@ -1,8 +1,10 @@
 package redisstore
 
 import (
-	"flag"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,19 +13,32 @@ import (
 	"authproxy/session/storetest/servers"
 )
 
-var million = flag.Bool("million", false, "measure with a million sessions as well")
+// sizes are with how many sessions the benchmark of growth measures, in ascending
+// order: a thousand and ten thousand, or those in AUTHPROXY_BENCH_SESSIONS,
+// comma-separated.
+func sizes(b *testing.B) []int {
+	list := os.Getenv("AUTHPROXY_BENCH_SESSIONS")
+	if list == "" {
+		list = "1000,10000"
+	}
+	var sizes []int
+	for _, s := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			b.Fatalf("AUTHPROXY_BENCH_SESSIONS: %v", err)
+		}
+		sizes = append(sizes, n)
+	}
+	return sizes
+}
 
 // BenchmarkGrowth measures what each operation costs with so many sessions, of
 // which ten each belong to one person.
 func BenchmarkGrowth(b *testing.B) {
-	sizes := []int{1_000, 10_000, 100_000}
-	if *million {
-		sizes = append(sizes, 1_000_000)
-	}
 	server := servers.StartRedis(b, "--appendonly", "no")
 	s := answering(b, openStore(b, server.URL(), Options{Timeout: time.Minute}))
 	filled := 0
-	for _, size := range sizes {
+	for _, size := range sizes(b) {
 		fill(b, s, filled, size)
 		filled = size
 		b.Run(fmt.Sprintf("sessions=%d/check", size), func(b *testing.B) {

@@ -108,6 +108,28 @@ func checkEffect(t *testing.T, s *sqlstore.Store, name string, first, second *se
 	}
 }
 
+// What the documentation shows with the default schema are queries of the cookbook.
+func TestTheQueriesOfTheDocumentationAreInTheCookbook(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "sessions.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested := map[string]bool{}
+	for _, q := range cookbook(t, "cookbook.postgres.sql") {
+		tested[strings.TrimSpace(q.text)] = true
+	}
+	shown := strings.Split(string(page), "```sql\n")[1:]
+	for _, block := range shown {
+		text, _, _ := strings.Cut(block, "```")
+		if !tested[strings.TrimSpace(strings.ReplaceAll(text, "authproxy.", "neon_auth."))] {
+			t.Errorf("no test runs the query\n%s", text)
+		}
+	}
+	if len(shown) < 12 {
+		t.Errorf("the page shows %d queries, want at least 12", len(shown))
+	}
+}
+
 func TestTheCookbookRunsOnPostgres(t *testing.T) {
 	t.Parallel()
 	server := servers.StartPostgres(t)

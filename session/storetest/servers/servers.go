@@ -4,9 +4,11 @@ package servers
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -24,15 +26,24 @@ func missing(t testing.TB, sentence string) {
 	t.Skipf("%s, so this test is left out; script/test installs it", sentence)
 }
 
-// freePort returns a TCP port of loopback that nobody uses now.
+// freePort returns a TCP port of loopback that nobody uses now. It is below those
+// that systems give to clients and to listeners on port 0, so that none of these
+// takes it before the server does.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10_000 + rand.IntN(10_000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port on 127.0.0.1")
+	return 0
 }
 
 // eventually calls try until it returns nil.
