@@ -43,10 +43,15 @@ func imports() map[string][]string {
 		"devidp/legacyapp": {},
 
 		// What tests share; only test files import it.
-		"policy/policytest": {"policy"},
+		"policy/policytest":         {"policy"},
+		"session/storetest/servers": {},
 
-		"session":  {"cookie"},
-		"identity": {"session", "policy", "token"},
+		"session":            {"cookie"},
+		"session/memstore":   {"session"},
+		"session/redisstore": {"session"},
+		"session/storetest":  {"session", "cookie"},
+		"session/sqlstore":   {"session"},
+		"identity":           {"session", "policy", "token"},
 
 		// Side by side: neither knows the other.
 		"web":   {"cookie", "identity", "oauth", "page", "policy", "session", "token"},

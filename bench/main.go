@@ -36,8 +36,9 @@ import (
 
 func main() {
 	binary := flag.String("authproxy", "", "the binary to measure")
-	role := flag.String("role", "run", "run, upstream or bare (the latter two are the run's own child processes)")
+	role := flag.String("role", "run", "run, upstream, bare or replies (all but run are the run's own child processes)")
 	upstream := flag.String("upstream", "", "for bare: the application's URL")
+	replies := flag.String("replies", "", "for replies: the file with what to answer")
 	requests := flag.Int("requests", 60000, "requests a round")
 	rounds := flag.Int("rounds", 5, "rounds; the median counts")
 	connections := flag.Int("connections", 32, "connections at a time")
@@ -49,6 +50,8 @@ func main() {
 		err = serveChild(application())
 	case "bare":
 		err = serveBare(*upstream)
+	case "replies":
+		err = serveReplies(*replies)
 	default:
 		err = (&bench{binary: *binary, requests: *requests, rounds: *rounds, connections: *connections}).run(*what)
 	}
@@ -120,6 +123,8 @@ type subject struct {
 	address string
 	pid     int
 	micros  []float64 // CPU time a request, one for each round
+
+	admin, configuration string // of an authproxy; admin is "" without such a listener
 }
 
 // run measures what is named.
@@ -167,7 +172,7 @@ func (b *bench) measure(name string, m measurement) error {
 		return err
 	}
 	bare.name = "bare httputil.ReverseProxy"
-	ours, err := b.authproxy(ctx, scheme+app.address, m.tokenLife)
+	ours, err := b.authproxy(ctx, scheme+app.address, m)
 	if err != nil {
 		return err
 	}
@@ -189,14 +194,21 @@ type scene struct {
 func measureRequests(b *bench, s *scene) error {
 	fmt.Printf("%d rounds of %d requests for 1 KB, %d connections, cookie of %d bytes, request log on\n",
 		b.rounds, b.requests, b.connections, len(s.session))
-	return b.compare(s, "request", func(at *subject, n int) error { return hammer(at.address, s.session, n) })
+	return b.compare(s.bare, s.ours, "request", func(at *subject, n int) error {
+		return hammer(at.address, ordinary(at, s.session), http.StatusOK, n)
+	})
 }
 
-// compare reports the CPU time that each proxy takes for what work does n times,
-// on all connections at a time, in alternating rounds.
-func (b *bench) compare(s *scene, unit string, work func(at *subject, n int) error) error {
+// ordinary is a request for a page, in the name of a session.
+func ordinary(at *subject, session string) string {
+	return "GET /reports/2026?q=1 HTTP/1.1\r\nHost: " + at.address + "\r\nUser-Agent: bench\r\nAccept: text/html\r\nCookie: " + session + "\r\n\r\n"
+}
+
+// compare reports the CPU time that each of the two takes for what work does n
+// times, on all connections at a time, in alternating rounds.
+func (b *bench) compare(bare, ours *subject, unit string, work func(at *subject, n int) error) error {
 	for round := range b.rounds + 1 { // the first one warms up
-		for _, at := range []*subject{s.bare, s.ours} {
+		for _, at := range []*subject{bare, ours} {
 			micros, err := b.load(at, work)
 			if err != nil {
 				return fmt.Errorf("%s: %w", at.name, err)
@@ -206,7 +218,7 @@ func (b *bench) compare(s *scene, unit string, work func(at *subject, n int) err
 			}
 		}
 	}
-	report(unit, s.bare, s.ours)
+	report(unit, bare, ours)
 	return nil
 }
 
@@ -234,12 +246,14 @@ func (b *bench) child(ctx context.Context, args ...string) (*subject, error) {
 
 const configuration = `
 listen: %[1]q
-admin: {listen: ""}
+admin: {listen: %[7]q}
 public_url: http://%[1]s
 upstream: %[2]s
 providers:
   - {id: bench, type: oidc, issuer: "http://%[3]s", client_id: bench, scopes: [openid, email, profile, groups%[5]s]}
 cookie: {keys: [%[4]q]}
+trusted_proxies: [%[6]s]
+session: {store: %[8]q}
 rules:
   - {path: /public/**, allow: anyone}
   - {path: /admin/**, require: {groups: [admins]}}
@@ -247,9 +261,8 @@ rules:
 `
 
 // authproxy starts the binary in front of the application at the URL app, with a
-// log that goes to a file, and a provider whose access tokens live for tokenLife,
-// 0 for as long as usual.
-func (b *bench) authproxy(ctx context.Context, app string, tokenLife time.Duration) (*subject, error) {
+// log that goes to a file, and a provider, as m needs them.
+func (b *bench) authproxy(ctx context.Context, app string, m measurement) (*subject, error) {
 	idp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -261,22 +274,40 @@ func (b *bench) authproxy(ctx context.Context, app string, tokenLife time.Durati
 	provider, err := devidp.New(devidp.Config{
 		Issuer:         "http://" + idp.Addr().String(),
 		Clients:        []devidp.Client{{ID: "bench", RedirectURIs: []string{"http://" + address + "/auth/callback/bench"}}},
-		AccessTokenTTL: tokenLife,
+		AccessTokenTTL: m.tokenLife,
 	})
 	if err != nil {
 		return nil, err
 	}
 	go http.Serve(idp, provider)
-	file := filepath.Join(b.dir, "config.yaml")
-	scopes := ""
-	if tokenLife > 0 { // there is something to refresh, with a refresh token
+	scopes, trusted, admin, store := "", "", "", "cookie"
+	if m.tokenLife > 0 { // there is something to refresh, with a refresh token
 		scopes = ", offline_access"
 	}
-	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey(), scopes)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if m.ingress {
+		trusted = "127.0.0.1/32"
+	}
+	if m.store != "" {
+		store = m.store
+		if admin, err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	text := fmt.Sprintf(configuration, address, app, idp.Addr(), cookie.NewKey(), scopes, trusted, admin, store)
+	return b.serve(ctx, address, admin, text)
+}
+
+// serve starts the binary with a configuration.
+func (b *bench) serve(ctx context.Context, address, admin, configuration string) (*subject, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(b.dir, "log"))
+	file := filepath.Join(b.dir, port+".yaml")
+	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(b.dir, port+".log"))
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +316,8 @@ func (b *bench) authproxy(ctx context.Context, app string, tokenLife time.Durati
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &subject{name: "authproxy", address: address, pid: cmd.Process.Pid}, waitFor(address)
+	s := &subject{name: "authproxy", address: address, admin: admin, configuration: configuration, pid: cmd.Process.Pid}
+	return s, waitFor(address)
 }
 
 func freeAddress() (string, error) {
@@ -348,15 +380,25 @@ func (b *bench) load(s *subject, work func(at *subject, n int) error) (float64, 
 	return float64((after - before).Microseconds()) / float64(each*b.connections), err
 }
 
-// hammer sends n requests one after the other over one connection, and insists
-// on 200 for each.
-func hammer(address, session string, n int) error {
+// hammer sends the request n times, one after the other over one connection, and
+// insists on the status each time.
+func hammer(address, request string, status, n int) error {
+	return exchange(address, request, n, func(res *http.Response) error {
+		if res.StatusCode != status {
+			return fmt.Errorf("%s, want %d", res.Status, status)
+		}
+		_, err := io.Copy(io.Discard, res.Body)
+		return err
+	})
+}
+
+// exchange does the same and has each answer read by read, to its end.
+func exchange(address, request string, n int, read func(*http.Response) error) error {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	request := "GET /reports/2026?q=1 HTTP/1.1\r\nHost: " + address + "\r\nUser-Agent: bench\r\nAccept: text/html\r\nCookie: " + session + "\r\n\r\n"
 	in := bufio.NewReader(conn)
 	for range n {
 		if _, err := io.WriteString(conn, request); err != nil {
@@ -366,11 +408,8 @@ func hammer(address, session string, n int) error {
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		if err := read(res); err != nil {
 			return err
-		}
-		if res.StatusCode != http.StatusOK {
-			return errors.New(res.Status)
 		}
 	}
 	return nil
@@ -399,7 +438,7 @@ func report(unit string, bare, ours *subject) {
 		m := median(s.micros)
 		fmt.Printf("%-28s %6.1f µs CPU a %s  %8.0f a CPU-second  (rounds: %.1f)\n", s.name, m, unit, 1e6/m, s.micros)
 	}
-	fmt.Printf("authproxy does %.2f of the bare proxy's %ss a CPU-second\n", median(bare.micros)/median(ours.micros), unit)
+	fmt.Printf("authproxy does %.2f of the bare one's %ss a CPU-second\n", median(bare.micros)/median(ours.micros), unit)
 }
 
 func median(v []float64) float64 {

@@ -26,16 +26,20 @@ type measurement struct {
 	run       func(*bench, *scene) error
 	http2     bool          // the application is spoken to over HTTP/2
 	tokenLife time.Duration // of the provider's access tokens; 0 for the usual
+	ingress   bool          // the requests are an ingress's, which authproxy trusts
+	store     string        // where sessions are; "" for cookies
 }
 
 func measurements() map[string]measurement {
 	return map[string]measurement{
 		"requests":  {run: measureRequests},
+		"verify":    {run: measureVerify, ingress: true},
 		"volume":    {run: measureVolume},
 		"websocket": {run: measureWebSocket},
 		"events":    {run: measureEvents},
 		"grpc":      {run: measureGRPC, http2: true},
 		"sign-in":   {run: measureSignIn},
+		"stores":    {run: measureStores},
 		"refresh":   {run: measureRefresh, tokenLife: shortLife},
 	}
 }
@@ -164,7 +168,7 @@ func measureEvents(_ *bench, s *scene) error {
 // measureGRPC compares the CPU time of unary calls, over HTTP/2 on both sides.
 func measureGRPC(b *bench, s *scene) error {
 	fmt.Printf("%d rounds of %d unary calls, %d connections, request log on\n", b.rounds, b.requests, b.connections)
-	return b.compare(s, "call", func(at *subject, n int) error {
+	return b.compare(s.bare, s.ours, "call", func(at *subject, n int) error {
 		conn, err := grpc.NewClient("passthrough:///"+at.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			return err

@@ -421,6 +421,7 @@ func (l *loader) checkSession() {
 	if _, set := l.origins["session.update_age"]; !set {
 		l.cfg.Session.UpdateAge = min(l.cfg.Session.UpdateAge, l.cfg.Session.MaxAge/7)
 	}
+	l.checkStore()
 	s := l.cfg.Session
 	if s.MaxAge == 0 {
 		l.fail("session.max_age", "is 0, so that no session would live", "write a duration such as 168h")
@@ -441,8 +442,45 @@ func (l *loader) checkSession() {
 			fmt.Sprintf("is %s, longer than session.absolute_max_age, %s", hours(s.MaxAge), hours(s.AbsoluteMaxAge)),
 			"shorten session.max_age, or raise session.absolute_max_age (0 is none)")
 	}
-	if s.IdleTimeout > s.MaxAge && l.ok("session.idle_timeout") {
-		l.warnings = append(l.warnings, Warning{"session.idle_timeout", "has no effect, because it is longer than session.max_age", "shorten it, or set it to 0"})
+	if s.IdleTimeout >= s.MaxAge && l.ok("session.idle_timeout") {
+		l.warnings = append(l.warnings, Warning{"session.idle_timeout", "has no effect, because it is not shorter than session.max_age", "shorten it, or set it to 0"})
+	}
+	if _, set := l.origins["session.update_age"]; set && s.MaxAge == s.AbsoluteMaxAge {
+		l.warnings = append(l.warnings, Warning{"session.update_age", "has no effect: session.absolute_max_age ends a session before it can be extended",
+			"raise session.absolute_max_age above session.max_age, or remove it"})
+	}
+}
+
+// storeForm is what session.store may be.
+var storeForm = regexp.MustCompile(`^(cookie|memory|sqlite:.+|postgres(ql)?://.+|rediss?(\+sentinel|\+cluster)?://.+)$`)
+
+var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,47}$`)
+
+// checkStore judges where sessions are kept. No message repeats an address: it
+// may hold a password.
+func (l *loader) checkStore() {
+	s := &l.cfg.Session
+	if !storeForm.MatchString(s.Store) && l.ok("session.store") && l.ok("session.store_file") {
+		l.fail("session.store", "is neither cookie nor the address of a store",
+			"write cookie, memory, or an address that begins with sqlite:, postgres://, redis:// or rediss://")
+	}
+	if !schemaForm.MatchString(s.Schema) && l.ok("session.schema") {
+		l.fail("session.schema", "is not the name of a schema", "use up to 48 lower-case letters, digits and _, and no digit first")
+	}
+	if s.ListenURL != "" && !strings.HasPrefix(s.Store, "postgres") && l.ok("session.listen_url") {
+		l.fail("session.listen_url", "has a meaning for PostgreSQL only", "remove it, or set session.store to postgres://…")
+	}
+	for name, n := range map[string]int{"session.cache_mb": s.CacheMB - 1, "session.cache_entries": s.CacheEntries} {
+		if n < 0 && l.ok(name) {
+			l.fail(name, "is too small", "use the default, or a larger number")
+		}
+	}
+	if s.StoreTimeout < 100*time.Millisecond && l.ok("session.store_timeout") {
+		l.fail("session.store_timeout", "is shorter than 100ms", "use the default of 3s")
+	}
+	if s.Store == "memory" {
+		l.warnings = append(l.warnings, Warning{"session.store", "is memory: everybody is signed out when the program ends, and replicas do not know each other's sessions",
+			"use sqlite: for one machine, postgres:// or redis:// for more"})
 	}
 }
 

@@ -66,6 +66,7 @@ type Config struct {
 	Cookie         Cookie            `yaml:"cookie" doc:"The session's cookie and the keys that seal it."`
 	Identity       Identity          `yaml:"identity" doc:"What the upstream is told about the user."`
 	JWT            JWT               `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
+	HTML           HTML              `yaml:"html" doc:"What is done to the upstream's pages."`
 	SignOut        SignOut           `yaml:"sign_out" doc:"What else ends when somebody signs out."`
 	PathAliases    map[string]string `yaml:"path_aliases" enum:"sign-out,sign-in" example:"{/logout: sign-out}" doc:"Paths of the application that are answered by authproxy instead, so that the application's own links work. Sign-out by a link works from the application's own pages; from anywhere else it asks first."`
 	Redirects      Redirects         `yaml:"redirects" doc:"Where users go when a request does not say."`
@@ -244,7 +245,17 @@ type Paths struct {
 
 // Session is the life of a session. All times are at least zero.
 type Session struct {
-	Store          string        `yaml:"store" default:"cookie" enum:"cookie" example:"cookie" doc:"Where sessions are kept. In this version only cookie: sealed, in the browser, with no database."`
+	Store          string        `yaml:"store" default:"cookie" secret:"url" example:"sqlite:///var/lib/authproxy/sessions.db" doc:"Where sessions are kept: cookie (sealed, in the browser, with no database), sqlite:///path, postgres://…, redis:// or rediss://… (also redis+sentinel:// and redis+cluster://), or memory, which forgets them with the process."`
+	StoreFile      string        `yaml:"store_file" example:"/run/secrets/session_store" doc:"A file that holds store, instead of store: for a URL with a password."`
+	Schema         string        `yaml:"schema" default:"authproxy" example:"neon_auth" doc:"The schema of the tables in PostgreSQL, or the first part of the keys in Redis."`
+	Migrate        string        `yaml:"migrate" default:"auto" enum:"auto,check,off" example:"check" doc:"Whether the tables are made and brought up to date at start, only checked, or taken as they are."`
+	ListenURL      string        `yaml:"listen_url" secret:"url" example:"postgres://authproxy@db.example.com/authproxy" doc:"A direct connection to PostgreSQL, for LISTEN, where store goes through a pooler."`
+	ListenURLFile  string        `yaml:"listen_url_file" example:"/run/secrets/session_listen_url" doc:"A file that holds listen_url, instead of listen_url."`
+	StoreTimeout   time.Duration `yaml:"store_timeout" default:"3s" example:"5s" doc:"How long a request waits for the store, which may be restarting or failing over, before it is answered with 503."`
+	CacheMB        int           `yaml:"cache_mb" default:"64" example:"256" doc:"About how much memory sessions at hand may take, in MiB."`
+	CacheEntries   int           `yaml:"cache_entries" default:"0" example:"100000" doc:"How many sessions may be at hand. 0 means that only cache_mb counts."`
+	AuditRetention time.Duration `yaml:"audit_retention" default:"90d" example:"365d" doc:"How long audit events stay in the store. 0 means for ever."`
+	RememberMe     bool          `yaml:"remember_me" default:"true" example:"false" doc:"Keep the cookie when the browser is closed. Without it a browser forgets the session then."`
 	MaxAge         time.Duration `yaml:"max_age" default:"168h" example:"24h" doc:"How long a session lives after it was last extended."`
 	UpdateAge      time.Duration `yaml:"update_age" default:"24h" example:"1h" doc:"How old a session must be before activity extends it. Shorter than max_age; when it is not set, at most a seventh of it."`
 	AbsoluteMaxAge time.Duration `yaml:"absolute_max_age" default:"720h" example:"30d" doc:"The end of a session however active it is, counted from sign-in. 0 means none."`
@@ -296,6 +307,12 @@ type JWT struct {
 	Issuer   string        `yaml:"issuer" derived:"public_url + prefix" example:"https://app.example.com/auth" doc:"The iss of the tokens."`
 	Audience string        `yaml:"audience" derived:"public_url" example:"https://app.example.com" doc:"The aud of the tokens."`
 	TTL      time.Duration `yaml:"ttl" default:"15m" example:"5m" doc:"How long a token is good for, from 1m to 24h. Never longer than the session."`
+	Expose   string        `yaml:"expose" default:"token_endpoint" enum:"token_endpoint,session,none" example:"session" doc:"How a page's scripts get a token, for calls to other services: from prefix + /token, with prefix + /session as well (access_token and expires_at), or not at all."`
+}
+
+// HTML is what is done to the upstream's pages.
+type HTML struct {
+	InjectClient bool `yaml:"inject_client" default:"false" example:"true" doc:"Add client.js to the end of the upstream's HTML pages, for an application that cannot be changed: a page that is open when its session ends loads anew. Pages then come from the upstream uncompressed; a Content-Security-Policy of the application must allow scripts of its own origin."`
 }
 
 // Redirects are addresses for when a request names none. Each is a path or an

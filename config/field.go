@@ -39,6 +39,7 @@ type field struct {
 	entry     string // of a list or dict: the shorthand of its entries
 	like      string // of a list in a group, whose entries are such groups: where the schema describes it
 	secret    bool
+	secretURL bool // only if it holds a password
 	nonempty  bool
 	required  bool
 
@@ -90,7 +91,7 @@ func newField(t reflect.Type, sf reflect.StructField) *field {
 	f := &field{
 		name: tag("yaml"), doc: tag("doc"), def: tag("default"), derived: tag("derived"),
 		example: tag("example"), flag: tag("flag"), shorthand: tag("shorthand"), entry: tag("entry"), like: tag("like"),
-		secret: tag("secret") != "", nonempty: tag("nonempty") != "", required: tag("required") != "",
+		secret: tag("secret") != "", secretURL: tag("secret") == "url", nonempty: tag("nonempty") != "", required: tag("required") != "",
 		typ: t,
 	}
 	if enum := tag("enum"); enum != "" {

@@ -91,7 +91,12 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 
 		{"no such value", with("log: {level: wrn}"), `log.level: "wrn" is not one of its values; did you mean warn? Use one of: debug, info, warn, error`},
 		{"no such value, near none", with("log: {level: zzzzzzzz}"), `is not one of its values; use one of: debug`},
-		{"a store of a later version", with("session: {store: \"postgres://x/y\"}"), `session.store: "postgres://x/y" is not supported in this version; the only value is cookie`},
+		{"a store that there is not", with("session: {store: \"mysql://x/y\"}"), `session.store: is neither cookie nor the address of a store; write cookie, memory, or an address that begins with sqlite:`},
+		{"a schema that is none", with("session: {schema: \"a-b\"}"), "session.schema: is not the name of a schema; use up to 48"},
+		{"a listener for another database", with("session: {store: \"sqlite:///x\", listen_url: \"postgres://x/y\"}"), "session.listen_url: has a meaning for PostgreSQL only"},
+		{"no room for sessions", with("session: {cache_mb: 0}"), "session.cache_mb: is too small"},
+		{"less than no sessions", with("session: {cache_entries: -1}"), "session.cache_entries: is too small"},
+		{"no time for the store", with("session: {store_timeout: 1ms}"), "session.store_timeout: is shorter than 100ms"},
 		{"a type that there is not", with("providers: [{id: a, type: saml, issuer: \"https://x\", client_id: b}]"), `providers.a.type: "saml" is not one of its values; use one of: oidc, google`},
 		{"no such source", with("identity: {headers: {X-A: user.mail}}"), "identity.headers.X-A: \"user.mail\" is not one of its values; did you mean user.email?"},
 		{"no such source in a template", with("identity: {headers: {X-A: \"a {{ user.mail }}\"}}"), "identity.headers.X-A: \"user.mail\" is not one of its values; did you mean user.email?"},

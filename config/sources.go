@@ -269,7 +269,7 @@ func (l *loader) applyArgs(args []arg) {
 			l.layer[from] = from
 			continue
 		}
-		if t.leaf.field.secret {
+		if f := t.leaf.field; f.secret && (!f.secretURL || strings.Contains(a.value, "@")) {
 			l.warnings = append(l.warnings, Warning{from, "shows a secret to everybody who can list processes", "use " + from + "_file"})
 		}
 		switch {
@@ -317,6 +317,14 @@ func (l *loader) readSecrets() {
 	l.readPassword("upstream", l.cfg.Upstream)
 	for i, r := range l.cfg.Routes {
 		l.readPassword(fmt.Sprintf("routes[%d].upstream", i), r.Upstream)
+	}
+	s := &l.cfg.Session
+	_, given := l.origins["session.store"]
+	if text := l.readSecret("session.store", given, s.StoreFile); text != "" {
+		l.setSecret("session.store", &s.Store, text)
+	}
+	if text := l.readSecret("session.listen_url", s.ListenURL != "", s.ListenURLFile); text != "" {
+		l.setSecret("session.listen_url", &s.ListenURL, text)
 	}
 	c := &l.cfg.Cookie
 	if text := l.readSecret("cookie.keys", c.Keys != nil, c.KeysFile); text != "" {

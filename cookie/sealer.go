@@ -82,6 +82,15 @@ func (s *Sealer) Open(name, value string, v any) error {
 	return ErrInvalid
 }
 
+// Current opens a value as [Sealer.Open] does, but with the first key alone: it
+// says whether value was sealed with the key that seals now.
+func (s *Sealer) Current(name, value string, v any) bool {
+	return canonical(value) && s.codecs[0].Decode(name, value, v) == nil
+}
+
+// Keys returns how many keys open values.
+func (s *Sealer) Keys() int { return len(s.codecs) }
+
 // canonical says whether value is the one base64url spelling of its bytes.
 // encoding/base64 skips line breaks and takes any trailing bits, so that one
 // sealed value would have several spellings, and a list of refused ones a hole.

@@ -115,11 +115,17 @@ func expectIdentity(t *testing.T, base string, credentials http.Header, status i
 // language would: with the published keys and a library that is not ours.
 func expectToken(t *testing.T, base, authorization, subject string) {
 	t.Helper()
+	expectTokenOf(t, base, base, authorization, subject)
+}
+
+// expectTokenOf is expectToken for an authproxy whose keys can be had at keys.
+func expectTokenOf(t *testing.T, keys, base, authorization, subject string) {
+	t.Helper()
 	raw, ok := strings.CutPrefix(authorization, "Bearer ")
 	if !ok {
 		t.Fatalf("Authorization = %q, want Bearer and a token", authorization)
 	}
-	token, err := jwt.Parse(raw, func(token *jwt.Token) (any, error) { return publishedKey(t, base, token.Header["kid"]) },
+	token, err := jwt.Parse(raw, func(token *jwt.Token) (any, error) { return publishedKey(t, keys, token.Header["kid"]) },
 		jwt.WithValidMethods([]string{"ES256"}), jwt.WithIssuer(base+"/auth"), jwt.WithAudience(base), jwt.WithExpirationRequired())
 	if err != nil {
 		t.Fatalf("golang-jwt refuses the token: %v", err)

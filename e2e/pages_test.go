@@ -49,8 +49,9 @@ type page struct {
 	visit  func(b *tab) int64 // returns the status
 }
 
-// pages returns all there are, of an authproxy at base and of the demo.
-func pages(base, demo string) []page {
+// pages returns all there are, of an authproxy at base, of the demo, and of an
+// authproxy with a store.
+func pages(base, demo, stored string) []page {
 	signIn := func(b *tab, base, login, rd string) int64 {
 		return b.open(base + "/auth/sign-in/demo?login_hint=" + login + "&rd=" + rd).Status
 	}
@@ -64,6 +65,14 @@ func pages(base, demo string) []page {
 		{"sign-out", 200, func(b *tab) int64 {
 			signIn(b, base, "bob", "/")
 			return b.open(base + "/auth/sign-out").Status
+		}},
+		{"account-cookie", 200, func(b *tab) int64 { return signIn(b, base, "bob", "/auth/account") }},
+		{"account", 200, func(b *tab) int64 {
+			for range 2 {
+				signIn(openBrowser(b.t), stored, "alice", "/")
+			}
+			signIn(b, stored, "alice", "/")
+			return b.open(stored + "/auth/account").Status
 		}},
 		{"signed-out", 200, opening(base + "/auth/sign-out")},
 		{"400-callback", 400, opening(base + "/auth/callback/demo?state=unknown&code=unknown")},
@@ -96,7 +105,7 @@ func TestEveryPageCanBeRead(t *testing.T) {
 	issuer := startProvider(t, base, pagesUsers()...)
 	file := writeFile(t, "authproxy.yaml", fmt.Sprintf(pagesConfig, address, startApp(t), freeAddress(t), issuer, newKeys(t)))
 	start(t, launch{args: []string{"--config", file}, base: base})
-	for _, p := range pages(base, startDemo(t)) {
+	for _, p := range pages(base, startDemo(t), startClientPages(t, "", "session: {store: memory}").base) {
 		t.Run(p.name, func(t *testing.T) {
 			browser := openBrowser(t)
 			if status := p.visit(browser); status != p.status {

@@ -10,6 +10,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -133,6 +134,7 @@ type Who struct {
 	AMR      []string
 	ACR      string
 
+	of         *session.Session // what a token's person was read from; nil without a store
 	headers    []Header
 	headersErr error
 	groups     []string // those that fit
@@ -173,7 +175,7 @@ func (r *Resolver) Identify(req *http.Request) (*Who, error) {
 	if !ok {
 		return nil, ErrAnonymous
 	}
-	return r.fromBearer(raw)
+	return r.fromBearer(req.Context(), raw)
 }
 
 // knows says whether u's provider is still configured.
@@ -200,7 +202,7 @@ func (r *Resolver) fromSession(s *session.Session) *Who {
 
 // fromBearer identifies by one of our own tokens, whose session must live: it
 // was not ended here, and has the current version.
-func (r *Resolver) fromBearer(raw string) (*Who, error) {
+func (r *Resolver) fromBearer(ctx context.Context, raw string) (*Who, error) {
 	w, known := r.bearers.GetIfPresent(raw)
 	if !known {
 		c, err := r.Tokens.Verify(raw)
@@ -216,8 +218,16 @@ func (r *Resolver) fromBearer(raw string) (*Who, error) {
 	if !r.Now().Before(w.Expires) {
 		return nil, fmt.Errorf("%w: expired", ErrBearer)
 	}
-	if r.Sessions.Ended(w.SessionID) {
+	s, err := r.Sessions.Live(ctx, w.SessionID)
+	switch {
+	case errors.Is(err, session.ErrNone):
 		return nil, fmt.Errorf("%w: its session was ended", ErrBearer)
+	case err != nil:
+		return nil, err
+	}
+	if s != nil && s != w.of {
+		w = r.asNow(w, s)
+		r.bearers.Set(raw, w)
 	}
 	if !r.knows(&w.User) {
 		return nil, fmt.Errorf("%w: its provider is not configured any more", ErrBearer)
@@ -241,6 +251,17 @@ func (r *Resolver) fromClaims(c *token.Claims, raw string) *Who {
 	w.minted = minted{raw: raw, expires: w.Expires, mintNext: w.Expires, bearer: []string{"Bearer " + raw}}
 	r.complete(w)
 	return w
+}
+
+// asNow returns w, whom a token names, with what the store says of the person
+// now, in the token's session s: what has changed since it was minted counts.
+func (r *Resolver) asNow(w *Who, s *session.Session) *Who {
+	now := &Who{
+		User: s.User, SessionID: w.SessionID, Expires: w.Expires, AuthTime: w.AuthTime, AMR: w.AMR, ACR: w.ACR,
+		of: s, minted: w.minted,
+	}
+	r.complete(now)
+	return now
 }
 
 // complete fills in what follows from the person and the configuration.

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"authproxy/identity"
 	"authproxy/policy"
 	"authproxy/session"
+	"authproxy/session/memstore"
 	"authproxy/token"
 )
 
@@ -648,5 +651,67 @@ func TestSessionsOfARemovedProviderCountNoMore(t *testing.T) {
 				t.Errorf("by token: error = %v, known = %v", err, tt.known)
 			}
 		})
+	}
+}
+
+func TestARoleInTheStoreCountsAtOnceForCookiesAndTokens(t *testing.T) {
+	var later atomic.Int64 // than the bench's clock
+	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(later.Load())) }
+	store := memstore.New(now)
+	b := newBench(t, func(c *identity.Config, s *session.Config) { s.Store, c.Now, s.Now = store, now, now })
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go b.sessions.Run(ctx)
+	w := httptest.NewRecorder()
+	begun := &session.Session{User: alice(), AuthTime: b.now}
+	if _, err := b.sessions.Start(w, httptest.NewRequest("GET", "/", nil), begun); err != nil {
+		t.Fatal(err)
+	}
+	byCookie := httptest.NewRequest("GET", "/", nil)
+	byCookie.AddCookie(w.Result().Cookies()[0])
+	who, err := b.Identify(byCookie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _, err := b.Token(who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byToken := httptest.NewRequest("GET", "/", nil)
+	byToken.Header.Set("Authorization", "Bearer "+raw)
+	for role, want := range map[string]bool{"auditor": true, "user": false} {
+		if err := store.Edit(t.Context(), begun.User.ID, func(a *session.Account, _ *int) { a.User.Role = role }); err != nil {
+			t.Fatal(err)
+		}
+		for name, r := range map[string]*http.Request{"cookie": byCookie, "token": byToken} {
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+				who, err := b.Identify(r)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if slices.Contains(who.Principal.Roles, "auditor") == want {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%s: roles %q with the role %s in the store", name, who.Principal.Roles, role)
+				}
+			}
+		}
+	}
+	if _, err := b.sessions.Revoke(t.Context(), session.Selection{ID: begun.ID}, session.By{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Identify(byCookie); !errors.Is(err, identity.ErrAnonymous) {
+		t.Errorf("the cookie of a revoked session: error %v, want ErrAnonymous", err)
+	}
+	if _, err := b.Identify(byToken); !errors.Is(err, identity.ErrBearer) {
+		t.Errorf("the token of a revoked session: error %v, want ErrBearer", err)
+	}
+	store.Close()
+	later.Store(int64(10 * time.Second)) // nothing was told for so long
+	for name, r := range map[string]*http.Request{"cookie": byCookie, "token": byToken} {
+		if _, err := b.Identify(r); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("%s, and a store that is down: error %v, want ErrUnavailable", name, err)
+		}
 	}
 }

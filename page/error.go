@@ -81,10 +81,17 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// A retryable is an error that will pass.
+type retryable interface {
+	error
+	RetryAfter() time.Duration
+}
+
 // AsError returns a copy of the [*Error] in err's chain with its empty Code,
-// Title and Message filled in. A cancelled context becomes a 499, any other
-// error a 500 with the code "internal" and a text that does not tell why. It
-// returns nil for nil.
+// Title and Message filled in. A cancelled context becomes a 499, an error that
+// has a method RetryAfter() time.Duration a 503 with that, any other error a 500
+// with the code "internal" and a text that does not tell why. It returns nil for
+// nil.
 func AsError(err error) *Error {
 	if err == nil {
 		return nil
@@ -94,6 +101,8 @@ func AsError(err error) *Error {
 		e = *found
 	} else if errors.Is(err, context.Canceled) {
 		e.Status = statusClientClosed
+	} else if passing, ok := errors.AsType[retryable](err); ok {
+		e.Status, e.RetryAfter = http.StatusServiceUnavailable, passing.RetryAfter()
 	}
 	if e.Status < 400 || e.Status > 599 {
 		e.Status = http.StatusInternalServerError
@@ -120,7 +129,7 @@ func (p *Renderer) Error(w http.ResponseWriter, r *http.Request, err error) {
 	dropEntityHeaders(h)
 	SecurityHeaders(h)
 	if e.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", challenge(e))
+		h["Www-Authenticate"] = []string{challenge(e)}
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(wholeSeconds(e.RetryAfter), 10))
@@ -160,6 +169,9 @@ func (p *Renderer) logError(r *http.Request, message string, e *Error, err error
 	if e.Status >= 500 {
 		level = slog.LevelError
 	}
+	if !p.log.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.Int("status", e.Status),
 		slog.String("code", e.Code),
@@ -178,9 +190,9 @@ func (p *Renderer) logError(r *http.Request, message string, e *Error, err error
 func dropEntityHeaders(h http.Header) {
 	for _, name := range []string{
 		"Content-Length", "Content-Encoding", "Content-Range", "Content-Disposition",
-		"ETag", "Last-Modified", "Expires", "Location",
+		"Etag", "Last-Modified", "Expires", "Location",
 	} {
-		h.Del(name)
+		delete(h, name)
 	}
 }
 

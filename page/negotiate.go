@@ -15,7 +15,7 @@ func Navigation(method string, h http.Header) bool {
 	if method != http.MethodGet && method != http.MethodHead {
 		return false
 	}
-	if present(h, "X-Requested-With", "HX-Request", "Upgrade", "Authorization") || prefetch(h) {
+	if present(h, "X-Requested-With", "Hx-Request", "Upgrade", "Authorization") || prefetch(h) {
 		return false
 	}
 	// A browser that sends Fetch Metadata says what the request is. Its Accept
@@ -33,7 +33,7 @@ func WantsHTML(method string, h http.Header) bool {
 	if method == http.MethodOptions { // browsers show no answer to OPTIONS
 		return false
 	}
-	if present(h, "X-Requested-With", "HX-Request") || h.Get("Sec-Fetch-Mode") == "cors" {
+	if present(h, "X-Requested-With", "Hx-Request") || h.Get("Sec-Fetch-Mode") == "cors" {
 		return false
 	}
 	dest := h.Get("Sec-Fetch-Dest")
@@ -52,9 +52,10 @@ func Preflight(method string, h http.Header) string {
 	return asked[0]
 }
 
+// present reports whether h has one of the names, which are canonical.
 func present(h http.Header, names ...string) bool {
 	for _, name := range names {
-		if len(h.Values(name)) > 0 {
+		if len(h[name]) > 0 {
 			return true
 		}
 	}
@@ -78,6 +79,9 @@ func prefetch(h http.Header) bool {
 func acceptsHTML(h http.Header) bool {
 	for _, value := range h.Values("Accept") {
 		for mediaRange := range strings.SplitSeq(value, ",") {
+			if !strings.Contains(mediaRange, "/h") && !strings.Contains(mediaRange, "/H") {
+				continue // to parse it is for garbage
+			}
 			mediaType, params, err := mime.ParseMediaType(mediaRange)
 			if err == nil && mediaType == "text/html" && weight(params) > 0 {
 				return true

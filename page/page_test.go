@@ -47,6 +47,15 @@ func pages(p *Renderer, fill func(field string) string) map[string]http.HandlerF
 		"onwards": func(w http.ResponseWriter, r *http.Request) {
 			p.Onwards(w, r, Onwards{URL: "/auth/handoff?ask=x", Host: fill("Host")})
 		},
+		"account": func(w http.ResponseWriter, r *http.Request) {
+			p.Account(w, r, Account{
+				Name: fill("Name"), Email: fill("Email"), Provider: fill("Provider"), Home: fill("SignIn"), Action: fill("Action"), Done: DoneOne, Complete: true,
+				Devices: []Device{{ID: fill("ID"), Name: fill("Name"), IP: fill("IP"), Current: true}, {ID: fill("ID")}},
+			})
+		},
+		"account without a store": func(w http.ResponseWriter, r *http.Request) {
+			p.Account(w, r, Account{Email: fill("Email"), Done: fill("Done"), Devices: []Device{{Name: fill("Name"), Current: true}}})
+		},
 		"signed out": func(w http.ResponseWriter, r *http.Request) { p.SignedOut(w, r, SignedOut{SignIn: fill("SignIn")}) },
 	}
 	for _, status := range []int{0, 400, 401, 403, 404, 405, 409, 413, 429, 499, 500, 502, 503, 504, 599} {
@@ -137,7 +146,7 @@ func TestEveryPageIsWellFormedAndSafe(t *testing.T) {
 // checkSafe fails for anything that the policy would block, or ought to.
 func checkSafe(t *testing.T, doc *html.Node) {
 	t.Helper()
-	allowed := strings.Fields("html head meta title link body main svg path circle rect h1 p strong dl div dt dd code a ul li span form input button")
+	allowed := strings.Fields("html head meta title link body main svg path circle rect h1 h2 time p strong dl div dt dd code a ul li span form input button")
 	for _, n := range elements(doc, "*") {
 		if !slices.Contains(allowed, n.Data) {
 			t.Errorf("page has a <%s>", n.Data)

@@ -169,7 +169,7 @@ func TestSignOutDuringAnAnswer(t *testing.T) {
 	<-arrived
 	r := httptest.NewRequest("POST", "/", nil)
 	r.Header = cookies
-	if w.sessions.End(httptest.NewRecorder(), r) == nil {
+	if ended, err := w.sessions.End(httptest.NewRecorder(), r); ended == nil || err != nil {
 		t.Fatal("there was no session to end")
 	}
 	close(goOn)

@@ -137,8 +137,13 @@ func (p *Proxy) askedByEnvoy(ctx context.Context, req *authv3.CheckRequest, x *e
 	if err != nil {
 		return p.unreadable(x, err)
 	}
-	o.client = p.Trusted.clientBehind(o.client, o.header)
 	o.face = faceGRPC
+	if behind, ok := p.Trusted.clientBehind(o.client, o.header); ok {
+		o.client = behind
+	} else {
+		o.client = netip.Addr{}
+	}
+	p.checkClient(&o)
 	r := (&http.Request{Header: o.header}).WithContext(ctx)
 	p.nameRequest(o.header, true)
 	o.setRequest(r)

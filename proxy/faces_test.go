@@ -272,6 +272,9 @@ func TestEveryFaceGivesTheSameAnswer(t *testing.T) {
 				w.TB = t
 				a := row.ask
 				a.header = forged(a.header)
+				if a.method == "OPTIONS" { // which no browser sends it with, and where GET is not allowed
+					delete(a.header, "X-Http-Method-Override")
+				}
 				got := f.send(&w, a)
 				checkClass(t, f.name, got.class, want.class)
 				checkTold(t, f.name, got.told, row.who)

@@ -47,7 +47,7 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 		principal = &who.Principal
 	}
 	request := p.policyRequest(o, path)
-	v.decision = p.Rules.Decide(&request, principal)
+	v.decision = p.decide(o, &request, principal)
 	if request.Preflight == "" || !v.decision.Public { // one that passes brings no credentials, so there is nobody to ask about
 		v.decision = o.narrow.apply(v.decision, principal)
 	}
@@ -58,6 +58,27 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 		return v, nil
 	}
 	return v, p.refuse(o, v, idErr)
+}
+
+// decide is what the rules say about request, which is o's. An ingress that asks over
+// HTTP hands on the headers by which some applications take another method than the
+// request's own; there both have to be allowed. Elsewhere they are taken out.
+func (p *Proxy) decide(o *original, request *policy.Request, principal *policy.Principal) policy.Decision {
+	d := p.Rules.Decide(request, principal)
+	if d.Outcome != policy.Allow || !o.asked() || o.face == faceGRPC || !p.Rules.NamesMethod() {
+		return d
+	}
+	for name, values := range o.header {
+		if !p.methods.matches(name) || len(values) == 1 && values[0] == "" {
+			continue
+		}
+		as := *request
+		as.Method = strings.ToUpper(strings.TrimSpace(strings.Join(values, ","))) // as frameworks read it
+		if other := p.Rules.Decide(&as, principal); other.Outcome != policy.Allow {
+			return other
+		}
+	}
+	return d
 }
 
 // unavailable is the answer where it cannot be found out who is there: neither
@@ -117,7 +138,7 @@ func (p *Proxy) refuse(o *original, v verdict, idErr error) error {
 	case o.asked() && p.isOurs(o.request.URL.Path):
 		return p.ownPage(o)
 	}
-	signIn := p.signInURL(o, v.decision.Ask.Query())
+	signIn := p.signInURL(o, askQuery(v.decision.Ask))
 	if stepUp {
 		return p.stepUp(o, v, signIn)
 	}
@@ -257,28 +278,39 @@ func person(who *identity.Who) string {
 
 // switchAccount is where somebody goes who wants to sign in as somebody else.
 func (p *Proxy) switchAccount(o *original) string {
-	return p.signInURL(o, url.Values{"prompt": {"select_account"}})
+	return p.signInURL(o, "prompt=select_account&")
 }
 
 // signInURL returns the absolute URL of the sign-in page that leads back to o.
 // Sign-in runs on public_url's host, so from another host of ours the way back
-// is an absolute URL.
-func (p *Proxy) signInURL(o *original, query url.Values) string {
-	if query == nil {
-		query = url.Values{}
-	}
-	rd, u := o.target.String(), *p.PublicURL
+// is an absolute URL. query comes first in the URL's and ends with "&", if it is
+// not empty.
+func (p *Proxy) signInURL(o *original, query string) string {
+	rd, at := o.target.String(), p.signInPage
 	if o.method != http.MethodGet && o.method != http.MethodHead {
 		rd = "/" // a form's target is no page to come back to
 	}
 	switch {
 	case p.SignsInAtHome != nil && p.SignsInAtHome(o.host):
-		u.Host = o.host // it gets its session by the hand-off, and begins that itself
+		at = signInPage(p.PublicURL, o.host, p.Prefix) // it gets its session by the hand-off, and begins that itself
 	case o.host != p.PublicURL.Host:
 		rd = o.scheme + "://" + o.host + rd
 	}
-	query.Set("rd", rd)
-	u.Path, u.RawQuery = p.Prefix+"/sign-in", query.Encode()
+	return at + "?" + query + "rd=" + url.QueryEscape(rd)
+}
+
+// askQuery is the query of a, for [Proxy.signInURL].
+func askQuery(a *policy.Ask) string {
+	if query := a.Query().Encode(); query != "" {
+		return query + "&"
+	}
+	return ""
+}
+
+// signInPage returns the address of the sign-in page on host, without a query.
+func signInPage(public *url.URL, host, prefix string) string {
+	u := *public
+	u.Host, u.Path, u.RawQuery = host, prefix+"/sign-in", ""
 	return u.String()
 }
 

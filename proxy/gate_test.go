@@ -420,7 +420,7 @@ func TestAHostThatSignsInAtHomeIsSentToItsOwnPrefix(t *testing.T) {
 		r.Host, r.Header = tt.host, navigation
 		o := w.proxy.direct(r, faceProxy)
 		o.target = target{path: "/a", query: "b=c//d", hasQuery: true}
-		got := w.proxy.signInURL(&o, nil)
+		got := w.proxy.signInURL(&o, "")
 		if got != tt.want {
 			t.Errorf("%s: sign-in = %s, want %s", tt.name, got, tt.want)
 		}

@@ -58,7 +58,7 @@ func (s *openSet) list(buf []*exchange) []*exchange {
 // upgrade takes over the client's side of an upgraded connection, which may be a
 // WebSocket.
 func (p *Proxy) upgrade(x *exchange, conn net.Conn, webSocket bool) net.Conn {
-	c := &upgraded{Conn: conn, webSocket: webSocket, done: make(chan struct{}), cancel: x.cancel, big: x.route.proxy.BufferPool}
+	c := &upgraded{Conn: conn, webSocket: webSocket, done: make(chan struct{}), grace: p.closeGrace, cancel: x.cancel, big: x.route.proxy.BufferPool}
 	if p.MaxUpgraded > 0 {
 		c.until = p.Now().Add(p.MaxUpgraded)
 	}
@@ -100,7 +100,7 @@ func (p *Proxy) endIfOver(x *exchange) {
 	switch {
 	case who == nil:
 	case who.Session != nil && !p.Sessions.Alive(who.Session),
-		who.Session == nil && p.Sessions.Ended(who.SessionID),
+		who.Session == nil && !p.Sessions.AliveID(who.SessionID),
 		who.Session == nil && conn != nil && !p.Now().Before(who.Expires):
 		x.end(closePolicy)
 		return

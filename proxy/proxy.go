@@ -98,6 +98,10 @@ type Config struct {
 	OAuth2Proxy bool
 	Convention  string
 
+	// AppendHTML is added at the end of the upstreams' pages of HTML, where one
+	// fills a window; "" means nothing is.
+	AppendHTML string
+
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string
 	// AccessLog takes one line of JSON for each request that is to be logged,
@@ -117,15 +121,18 @@ type Proxy struct {
 	Config
 	routes          []*route
 	namesPath       bool      // a rule or a route depends on the path
+	signInPage      string    // its address, without a query
 	identityHeaders []string  // in the order in which [identity.Who.Headers] has them
 	identityNames   *stripper // what only we may say
 	forwarding      *stripper // what only trusted proxies may say
 	paths           *stripper // what may tell an application of another path
+	methods         *stripper // what may tell it of another method, where rules name any
 	never           *stripper // all three, for a single pass
 	transports      []*http.Transport
 	lines           linePool
 	metrics         *metrics
 	open            openSet
+	closeGrace      time.Duration // the constant of that name, except in tests
 	complaints      complaints
 	stopWatch       context.CancelFunc
 }
@@ -138,7 +145,8 @@ func New(c Config) (*Proxy, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer)}
+	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer), closeGrace: closeGrace}
+	p.signInPage = signInPage(c.PublicURL, c.PublicURL.Host, c.Prefix)
 	p.identityHeaders = c.Identity.HeaderNames()
 	strip := append(c.Identity.HeaderNames(), c.Strip...)
 	if c.Identity.Config.Authorization != identity.AuthorizationPass {
@@ -149,6 +157,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
 	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
+	p.methods = newStripper(methodNames(c.Rules))
 	p.never = newStripper(slices.Concat(strip, extraNames(c.Routes), forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
@@ -321,9 +330,11 @@ func (p *Proxy) route(r *http.Request, path policy.Path) *route {
 // refresh renews the provider's tokens of who's session where that is due. It
 // says whether anything has changed, so that the verdict is out of date.
 func (p *Proxy) refresh(o *original, who *identity.Who) bool {
-	if who == nil || who.Session == nil || isPrefetch(o.header) {
+	if who == nil || who.Session == nil {
 		return false
 	}
+	// A prefetch, too, though it is no activity: any client can call itself one, and
+	// would keep its groups, and a session that the provider has ended.
 	s, err := p.Sessions.Refresh(o.request.Context(), who.Session)
 	return err != nil || s != who.Session
 }
@@ -390,7 +401,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, err error) {
 // redirectToSignIn sends a browser to location, and no cache may remember it.
 func redirectToSignIn(w http.ResponseWriter, location string) {
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Add("Vary", "Cookie")
+	w.Header().Set("Vary", "Cookie, Authorization")
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusFound)
 }

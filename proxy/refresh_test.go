@@ -292,6 +292,21 @@ func TestWhoeverIsRevokedAtTheProviderIsOut(t *testing.T) {
 	}
 }
 
+// TestAPrefetchIsJudgedByWhatTheProviderSaysNow: any client can say that it only
+// prefetches, and must not keep by it what it has lost.
+func TestAPrefetchIsJudgedByWhatTheProviderSaysNow(t *testing.T) {
+	for _, header := range []string{"Sec-Purpose", "Purpose"} {
+		rw := newRefreshing(t, setup{}, identity.AuthorizationJWT)
+		prefetch := with(browser(rw.signIn()), header, "prefetch")
+		rw.idp.RevokeUser("alice")
+		rw.pass(ask{header: prefetch})
+		rw.clock.advance(tokenLife - time.Minute)
+		if got := rw.do(ask{header: prefetch}); got.StatusCode == http.StatusOK || got.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: status = %d with the cookie %q, want a refusal", header, got.StatusCode, got.Header.Get("Set-Cookie"))
+		}
+	}
+}
+
 func TestAProviderThatFailsEndsNoSession(t *testing.T) {
 	for name, fault := range map[string]devidp.Faults{
 		"down": {Down: true}, "503": {Status: map[string]int{"/token": 503}}, "429": {Status: map[string]int{"/token": 429}},
@@ -337,10 +352,9 @@ func TestWhatRefreshesNothing(t *testing.T) {
 	cookies := rw.signIn()
 	rw.clock.advance(tokenLife + time.Second)
 	for name, a := range map[string]ask{
-		"denied":     {target: "/closed/", header: browser(cookies)},
-		"a prefetch": {header: with(browser(cookies), "Sec-Purpose", "prefetch")},
-		"our own":    {target: "/auth/session", header: browser(cookies)},
-		"anonymous":  {header: browser("")},
+		"denied":    {target: "/closed/", header: browser(cookies)},
+		"our own":   {target: "/auth/session", header: browser(cookies)},
+		"anonymous": {header: browser("")},
 	} {
 		rw.do(a)
 		if n := rw.refreshes(); n != 0 {

@@ -55,22 +55,36 @@ func (t TrustedProxies) OriginalURL(r *http.Request) (host, target string, ok bo
 // left of it, the client may have written. An entry that is no address ends the
 // walk.
 func (t TrustedProxies) ClientIP(r *http.Request) netip.Addr {
-	return t.clientBehind(peer(r), r.Header)
+	client, _ := t.clientBehind(peer(r), r.Header)
+	return client
+}
+
+// askedClient returns the address of the client whose request r asks about. It is
+// invalid where the ingress does not say: the ingress's own address, which r came
+// from, is never the client's, and is among those that rules let in more easily.
+func (t TrustedProxies) askedClient(r *http.Request) netip.Addr {
+	if !t.Trusts(r) || strings.Join(r.Header["X-Forwarded-For"], "") == "" {
+		return netip.Addr{}
+	}
+	client, ok := t.clientBehind(peer(r), r.Header)
+	if !ok {
+		return netip.Addr{}
+	}
+	return client
 }
 
 // clientBehind is [TrustedProxies.ClientIP] for a request with the headers h that
-// came from the address client.
-func (t TrustedProxies) clientBehind(client netip.Addr, h http.Header) netip.Addr {
-	if len(t) == 0 || !t.contains(client) {
-		return client
-	}
-	hops := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
-	for i := len(hops) - 1; i >= 0 && t.contains(client); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+// came from the address client. It is false where a trusted proxy vouches for
+// something that is no address.
+func (t TrustedProxies) clientBehind(client netip.Addr, h http.Header) (behind netip.Addr, ok bool) {
+	hops := strings.Join(h["X-Forwarded-For"], ",")
+	for hops != "" && t.contains(client) {
+		last := strings.LastIndexByte(hops, ',')
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[last+1:]))
 		if err != nil || hop.Zone() != "" {
-			break
+			return client, false
 		}
-		client = hop.Unmap()
+		client, hops = hop.Unmap(), hops[:max(last, 0)]
 	}
-	return client
+	return client, true
 }

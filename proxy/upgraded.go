@@ -30,6 +30,7 @@ type upgraded struct {
 	webSocket bool
 	done      chan struct{} // closed when the exchange is over
 	until     time.Time     // zero for no end of its own
+	grace     time.Duration // see closeGrace
 	cancel    context.CancelCauseFunc
 	big       httputil.BufferPool // buffers of bufferSize
 	ending    atomic.Uint32       // the close code, once it is to end
@@ -51,7 +52,7 @@ func (c *upgraded) end(code uint16) {
 		c.cut()
 		return
 	}
-	time.AfterFunc(closeGrace, c.cut)
+	time.AfterFunc(c.grace, c.cut)
 	go func() { // a client that does not read holds up a Write until then
 		c.mu.Lock()
 		defer c.mu.Unlock()

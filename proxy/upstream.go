@@ -187,6 +187,9 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 		p.Guard.Remove(out.Header)
 	}
 	passUpgrade(pr.In.Header, out.Header)
+	if p.takesAppendix(&x.original) {
+		out.Header.Set("Accept-Encoding", "identity")
+	}
 	p.setForwarded(pr.In, out.Header, x.original.scheme)
 	out.Header[requestID] = pr.In.Header[requestID] // the client may have named it in Connection
 	setIdentity(out.Header, x.headers, x.authorization)
@@ -206,6 +209,7 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 		res.Header["Set-Cookie"] = slices.Concat(x.given, res.Header["Set-Cookie"])
 	}
 	p.handOut(res.Header, x)
+	p.appendHTML(res, &x.original)
 	return nil
 }
 

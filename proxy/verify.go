@@ -134,7 +134,8 @@ func (p *Proxy) ask(r *http.Request, x *exchange, d dialect, rest string) error 
 	if err != nil {
 		return p.unreadable(x, err)
 	}
-	o.face, o.header, o.client = d.face, r.Header, x.original.client
+	o.face, o.header, o.client = d.face, r.Header, p.Trusted.askedClient(r)
+	p.checkClient(&o)
 	if d.face != faceEnvoy { // whose query is the client's
 		o.narrow = parseNarrowing(r.URL.RawQuery)
 	}
@@ -161,6 +162,16 @@ func (p *Proxy) unreadable(x *exchange, err error) error {
 		Message: "The ingress did not say which request this is about.", Hint: "For the operator: the log says what is missing."}
 }
 
+// checkClient complains of an ingress that does not say whose request it asks
+// about, where rules want to know. They refuse it.
+func (p *Proxy) checkClient(o *original) {
+	if o.client.IsValid() || !p.Rules.NamesClient() {
+		return
+	}
+	p.complain("no client "+o.face, "forward auth is refused, because rules name clients and the ingress does not say whose request it asks about",
+		slog.String("face", o.face), slog.String("remedy", "let the ingress set X-Forwarded-For to the client's address, without a port, and name the ingress in trusted_proxies"))
+}
+
 // expectation is what a face reads.
 func expectation(face string) string {
 	switch face {
@@ -178,17 +189,29 @@ func expectation(face string) string {
 // not find here, some take from the client instead (CVE-2026-30851), so that
 // every header is there, empty if there is nothing to say.
 func (p *Proxy) allow(h http.Header, x *exchange) {
-	p.tell(x, func(name, value string) { h[name] = []string{value} })
+	// All values are in one object, none of which can grow into its neighbour.
+	values := make([]string, 0, len(p.identityHeaders)+6)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	p.tell(x, set)
 	if own := x.original.header["Authorization"]; p.Identity.Config.Authorization == identity.AuthorizationPass && len(own) == 1 {
 		h["Authorization"] = own
 	}
-	h["Content-Length"] = []string{"0"}
-	h["Cache-Control"] = []string{"no-store"}
-	h["X-Accel-Expires"] = []string{"0"} // nginx, before Cache-Control
-	h["Vary"] = []string{"Cookie, Authorization"}
+	set("Content-Length", "0")
+	keepFromCaches(set)
 	if only := p.onlyCookie(x); only != "" {
 		h["Set-Cookie"] = []string{only}
 	}
+}
+
+// keepFromCaches sets the headers of every answer to an ingress: some can be told to
+// keep answers, and each is about one person.
+func keepFromCaches(set func(name, value string)) {
+	set("Cache-Control", "no-store")
+	set("X-Accel-Expires", "0") // nginx, before Cache-Control
+	set("Vary", "Cookie, Authorization")
 }
 
 // tell calls set for each header by which an application learns who is there.
@@ -215,7 +238,7 @@ func (p *Proxy) tell(x *exchange, set func(name, value string)) {
 // renewals returns the cookies of ours that the browser does not have yet, none if
 // the session has ended since.
 func (p *Proxy) renewals(x *exchange) []string {
-	if len(x.cookies) == 0 || p.Sessions.Ended(x.verdict.who.SessionID) {
+	if len(x.cookies) == 0 || !p.Sessions.AliveID(x.verdict.who.SessionID) {
 		return nil
 	}
 	return x.cookies
@@ -249,6 +272,7 @@ func (p *Proxy) onlyCookie(x *exchange) string {
 // deny answers with what the ingress can carry: one that does not redirect
 // knows 401 and 403, and makes a failure of everything else.
 func (p *Proxy) deny(w http.ResponseWriter, x *exchange, redirects bool, err error) {
+	keepFromCaches(w.Header().Set)
 	var signIn *redirectError
 	if errors.As(err, &signIn) {
 		if redirects {

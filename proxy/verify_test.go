@@ -9,10 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"authproxy/identity"
 	"authproxy/page"
@@ -164,6 +167,32 @@ func TestAnAllowingAnswerIsForTheIngressAlone(t *testing.T) {
 		} {
 			if values := got.Header[header]; got.StatusCode != 200 || len(values) != 1 || values[0] != want {
 				t.Errorf("%s: status %d, %s = %q, want 200 with %q", name, got.StatusCode, header, values, want)
+			}
+		}
+	}
+}
+
+// TestADenyingAnswerIsForItsPersonAlone: it may name the person, and nobody keeps it
+// for the next one.
+func TestADenyingAnswerIsForItsPersonAlone(t *testing.T) {
+	w := newWorld(t, loopbackTrusted(adminsBelowAdmin()))
+	people := map[string]http.Header{
+		"somebody by cookie": browser(w.signIn(bob())), "somebody by token": {"Authorization": {"Bearer " + w.bearer(bob())}, "Accept": {"text/html"}},
+		"nobody's browser": browser(""), "nobody's script": {"Accept": {"*/*"}},
+	}
+	for face, about := range map[string]func(ask) ask{"nginx": askNginx, "forward": askForward, "envoy": askEnvoy} {
+		for who, header := range people {
+			got := w.do(about(ask{target: "/admin/x", header: header}))
+			if got.StatusCode == http.StatusOK {
+				t.Fatalf("%s: %s is allowed", face, who)
+			}
+			for name, want := range map[string]string{"Cache-Control": "no-store", "X-Accel-Expires": "0", "Vary": "Cookie, Authorization"} {
+				if values := got.Header[name]; len(values) != 1 || values[0] != want {
+					t.Errorf("%s, %s, %d: %s = %q, want %q", face, who, got.StatusCode, name, values, want)
+				}
+			}
+			if named := strings.Contains(got.body, "bob@example.com"); named != strings.HasPrefix(who, "somebody") {
+				t.Errorf("%s, %s: the page names bob: %v", face, who, named)
 			}
 		}
 	}
@@ -416,5 +445,95 @@ func TestAStoreThatIsDownSignsNobodyOut(t *testing.T) {
 	gone := context.Canceled
 	if err := unavailable(gone); !errors.Is(err, gone) || errors.As(err, new(*page.Error)) {
 		t.Errorf("a client that has gone is answered with %v", err)
+	}
+}
+
+// TestAMethodInAHeaderIsJudged: an ingress hands on the headers by which some
+// applications take another method than the request's own, and we cannot take them
+// out, so both have to be allowed.
+func TestAMethodInAHeaderIsJudged(t *testing.T) {
+	w := newWorld(t, loopbackTrusted([]policy.Rule{
+		{Name: "public", Path: "/public/**", Methods: []string{"GET"}, Allow: "anyone"},
+		{Name: "signed in", Methods: []string{"GET", "POST", "PUT"}, Require: &policy.Require{SignedIn: true}},
+	}))
+	bobHas := w.signIn(bob())
+	tests := []struct {
+		method, target, cookies string
+		name, value             string
+		allowed                 bool
+	}{
+		{"GET", "/public/x", "", "", "", true},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "GET", true},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "DELETE", false},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "delete", false},
+		{"GET", "/public/x", "", "X-Http-Method-Override", " PUT", false},
+		{"GET", "/public/x", "", "X-Http-Method-Override", "GET, DELETE", false},
+		{"GET", "/public/x", "", "X_http_method_override", "DELETE", false},
+		{"GET", "/public/x", "", "X-Http-Method", "PUT", false},
+		{"GET", "/public/x", "", "X.Method.Override", "PUT", false},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "PUT", true},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "put", true},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "", true},
+		{"POST", "/app", bobHas, "X-Http-Method-Override", "DELETE", false},
+		{"POST", "/public/x", "", "X-Http-Method-Override", "GET", false},
+	}
+	for face, about := range map[string]func(ask) ask{"nginx": askNginx, "forward": askForward, "envoy": askEnvoy} {
+		for _, tt := range tests {
+			h := browser(tt.cookies)
+			if tt.name != "" {
+				h[tt.name] = []string{tt.value}
+			}
+			got := w.do(about(ask{method: tt.method, target: tt.target, header: h}))
+			if allowed := got.StatusCode == http.StatusOK; allowed != tt.allowed {
+				t.Errorf("%s: %s %s with %s: %q: status %d, want it allowed: %v", face, tt.method, tt.target, tt.name, tt.value, got.StatusCode, tt.allowed)
+			}
+		}
+	}
+}
+
+// TestAnIngressIsNotTheClient: one that does not say who the client is does not
+// get its own address judged in the client's place, which is inside while the
+// client need not be.
+func TestAnIngressIsNotTheClient(t *testing.T) {
+	inside := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	w := newWorld(t, loopbackTrusted([]policy.Rule{{Name: "inside", Clients: inside, Allow: "anyone"}}))
+	asks := map[string]func(ask) ask{"nginx": askNginx, "forward": askForward, "envoy": askEnvoy}
+	for name, about := range asks {
+		for _, tt := range []struct {
+			forwarded []string
+			want      int
+		}{
+			{[]string{"10.1.2.3"}, 200},
+			{[]string{"127.0.0.1"}, 200}, // a browser on the same machine
+			{[]string{"198.51.100.7"}, 403},
+			{nil, 403},
+			{[]string{""}, 403},
+			{[]string{"198.51.100.7:4711"}, 403}, // as some load balancers write it
+			{[]string{"198.51.100.7, unknown"}, 403},
+			{[]string{"unknown, 127.0.0.2"}, 403},
+		} {
+			a := about(ask{header: browser("")})
+			a.header["X-Forwarded-For"] = tt.forwarded
+			if got := w.do(a); got.StatusCode != tt.want {
+				t.Errorf("%s: with X-Forwarded-For %q the status is %d, want %d", name, tt.forwarded, got.StatusCode, tt.want)
+			}
+		}
+	}
+	e := newEnvoy(w, nil, nil) // which says it in an attribute
+	for forwarded, want := range map[string]codes.Code{"": codes.PermissionDenied, "10.1.2.3": codes.PermissionDenied} {
+		req := checkRequest(ask{header: http.Header{"X-Forwarded-For": {forwarded}}})
+		if got := codes.Code(e.check(req).GetStatus().GetCode()); got != want { // 198.51.100.7 is no proxy of ours
+			t.Errorf("gRPC: with X-Forwarded-For %q the status is %v, want %v", forwarded, got, want)
+		}
+	}
+	for forwarded, want := range map[string]codes.Code{"": codes.OK, "127.0.0.9": codes.OK, "198.51.100.7": codes.PermissionDenied, "unknown": codes.PermissionDenied} {
+		req := checkRequest(ask{header: http.Header{"X-Forwarded-For": {forwarded}}})
+		req.Attributes.Source.Address.GetSocketAddress().Address = "127.0.0.1" // a proxy of ours before Envoy
+		if got := codes.Code(e.check(req).GetStatus().GetCode()); got != want {
+			t.Errorf("gRPC, behind another proxy: with X-Forwarded-For %q the status is %v, want %v", forwarded, got, want)
+		}
+	}
+	if want := "let the ingress set X-Forwarded-For"; !strings.Contains(w.log.String(), want) {
+		t.Errorf("the log lacks %q:\n%s", want, w.log)
 	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -19,16 +20,29 @@ const (
 	copyLeast = time.Minute
 )
 
-// Copy returns what another host of ours needs to go on with s, for
-// [Manager.Accept] there. Nothing in it is sealed: the caller must do that, and
-// see to it that the right browser alone can use it, once and soon.
+// Copy returns what another host of ours needs to go on with s, the session that
+// r shows, for [Manager.Accept] there. Nothing in it is sealed: the caller must do
+// that, and see to it that the right browser alone can use it, once and soon.
 //
-// A copy has the id of s, so that ending one ends all, as far as this process
-// knows. It lives for a day at the most. It has no refresh token: the provider
-// takes each one once, and two hosts with a cookie of their own would use it
-// twice and burn the session. With tokens it has the others, and if s can get
-// new ones, it ends with them; without, it has none.
-func (m *Manager) Copy(s *Session, tokens bool) ([]byte, error) {
+// With a store it is what leads to the session there, which is one for all hosts.
+// Without one it is a copy with the id of s, so that ending one ends all, as far
+// as this process knows. It lives for a day at the most. It has no refresh token:
+// the provider takes each one once, and two hosts with a cookie of their own would
+// use it twice and burn the session. With tokens it has the others, and if s can
+// get new ones, it ends with them; without, it has none.
+func (m *Manager) Copy(r *http.Request, s *Session, tokens bool) ([]byte, error) {
+	c, err := m.copyFor(r, s, tokens)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := cbor.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("session: copy: %w", err)
+	}
+	return raw, nil
+}
+
+func (m *sealed) copyFor(_ *http.Request, s *Session, tokens bool) (any, error) {
 	now := m.Now().Truncate(time.Second).UTC()
 	c := s.clone()
 	c.LastSeenAt = now
@@ -41,15 +55,16 @@ func (m *Manager) Copy(s *Session, tokens bool) ([]byte, error) {
 		}
 	}
 	c.ExpiresAt = c.End()
-	r, err := toRecord(c, m.Version)
-	if err != nil {
-		return nil, err
+	return toRecord(c, m.Version)
+}
+
+func (t *stored) copyFor(r *http.Request, s *Session, _ bool) (any, error) {
+	for _, value := range t.Jar.Values(r) {
+		if c, ok := t.openCookie(value); ok && sha256.Sum256(c.Token) == s.held.token {
+			return c, nil
+		}
 	}
-	raw, err := cbor.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("session: copy: %w", err)
-	}
-	return raw, nil
+	return nil, ErrNone
 }
 
 // end is when the first of the tokens for upstreams ends; zero if there is none,
@@ -73,11 +88,15 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// Accept takes what [Manager.Copy] returned and writes the cookie of this copy to
-// w, for the host that r was sent to. It returns [ErrNone] for a session that has
-// ended meanwhile, and for one of another version. What r shows is replaced, and
-// not ended: it may be the same session, or a newer one.
+// Accept takes what [Manager.Copy] returned and writes a cookie for it to w, for
+// the host that r was sent to. It returns [ErrNone] for a session that has ended
+// meanwhile, and for one of another version. What r shows is replaced, and not
+// ended: it may be the same session, or a newer one.
 func (m *Manager) Accept(w http.ResponseWriter, r *http.Request, raw []byte) (*Session, error) {
+	return m.accept(w, r, raw)
+}
+
+func (m *sealed) accept(w http.ResponseWriter, r *http.Request, raw []byte) (*Session, error) {
 	// Claims come back as a sealed cookie has them.
 	mode, err := cbor.DecOptions{DefaultMapType: reflect.TypeFor[map[string]any](), IntDec: cbor.IntDecConvertSignedOrFail}.DecMode()
 	if err != nil {
@@ -103,5 +122,26 @@ func (m *Manager) Accept(w http.ResponseWriter, r *http.Request, raw []byte) (*S
 		return nil, fmt.Errorf("session: %w", err)
 	}
 	m.metrics.cookieBytes.Observe(float64(len(value)))
+	return s, nil
+}
+
+func (t *stored) accept(w http.ResponseWriter, r *http.Request, raw []byte) (*Session, error) {
+	var c tokenCookie
+	if err := cbor.Unmarshal(raw, &c); err != nil || c.Version != t.Version || len(c.Token) != tokenSize {
+		return nil, ErrNone
+	}
+	value, err := t.Sealer.Seal(t.tokenName(), c)
+	if err != nil {
+		return nil, err
+	}
+	now := t.Now()
+	s, err := t.check(r.Context(), value, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.Jar.Set(w, r, value, t.cookieAge(s, now)); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	t.metrics.cookieBytes.Observe(float64(len(value)))
 	return s, nil
 }

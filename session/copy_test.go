@@ -24,7 +24,7 @@ func (b *browser) copyTo(other *browser, tokens bool) (*Session, error) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	raw, err := b.m.Copy(s, tokens)
+	raw, err := b.m.Copy(b.request(), s, tokens)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestACopyHasNoRefreshTokenAndBurnsNone(t *testing.T) {
 	}
 	// What home knows now must not get into the copy's cookie, also not when it is
 	// opened anew while the refresh is remembered.
-	p.b.m.cache.InvalidateAll()
+	p.b.sealed().cache.InvalidateAll()
 	if s := onAway(); s.Tokens.Refresh != "" {
 		t.Errorf("the copy was given the refresh token %s", s.Tokens.Refresh)
 	}
@@ -209,7 +209,7 @@ func TestACopyWithTokensEndsWithThemIfThereAreNewOnesAtHome(t *testing.T) {
 func TestACopyThatIsNotAccepted(t *testing.T) {
 	home := newBrowser(t, nil)
 	s := home.signIn()
-	raw, err := home.m.Copy(s, true)
+	raw, err := home.m.Copy(home.request(), s, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestACopyThatIsNotAccepted(t *testing.T) {
 	}{
 		{"not a record", []byte("x"), func() {}},
 		{"the session itself", notACopy, func() {}},
-		{"the session has ended meanwhile", raw, func() { home.m.end(s, "sign_out") }},
+		{"the session has ended meanwhile", raw, func() { home.sealed().end(s, "sign_out") }},
 		{"of another version", raw, func() { home.config.Version = 2; home.restart() }},
 	}
 	for _, tt := range tests {
@@ -244,7 +244,8 @@ func TestACopyThatIsNotAccepted(t *testing.T) {
 
 func TestAcceptingACopyEndsNoNewerSession(t *testing.T) {
 	home := newBrowser(t, nil)
-	raw, err := home.m.Copy(home.signIn(), true)
+	s := home.signIn()
+	raw, err := home.m.Copy(home.request(), s, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +258,7 @@ func TestAcceptingACopyEndsNoNewerSession(t *testing.T) {
 	if _, err := away.accept(raw); err != nil {
 		t.Fatal(err)
 	}
-	if home.m.Ended(newer.ID) {
+	if !home.m.AliveID(newer.ID) {
 		t.Error("a ticket that came late has ended the session that came first")
 	}
 }

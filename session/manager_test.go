@@ -68,6 +68,8 @@ func newBrowser(t testing.TB, edit func(*Config)) *browser {
 	return b
 }
 
+func (b *browser) sealed() *sealed { return b.m.strategy.(*sealed) }
+
 // restart replaces the process: what it remembered is gone.
 func (b *browser) restart() {
 	b.t.Helper()
@@ -309,8 +311,8 @@ func TestSignOutKillsEveryCopy(t *testing.T) {
 	renewed := b.cookies["authproxy_session"]
 
 	w := httptest.NewRecorder()
-	ended := b.m.End(w, b.request())
-	if ended == nil || ended.ID != first.ID || !b.m.Ended(first.ID) {
+	ended, err := b.m.End(w, b.request())
+	if _, gone := b.m.Live(t.Context(), first.ID); err != nil || ended == nil || ended.ID != first.ID || !errors.Is(gone, ErrNone) {
 		t.Fatalf("End = %+v, want session %s", ended, first.ID)
 	}
 	b.keep(w)
@@ -323,7 +325,7 @@ func TestSignOutKillsEveryCopy(t *testing.T) {
 			t.Errorf("the %s copy of the cookie still works", name)
 		}
 	}
-	if b.m.End(httptest.NewRecorder(), b.request()) != nil {
+	if again, _ := b.m.End(httptest.NewRecorder(), b.request()); again != nil {
 		t.Error("ending again ended something")
 	}
 }
@@ -387,10 +389,10 @@ func TestSignOutEndsAllSessionsThatARequestShows(t *testing.T) {
 	a.signIn()
 	b.m = a.m
 	b.signIn()
-	a.m.ended = newEnded(1) // so full that one pushes out the other
+	a.sealed().ended = newEnded(1) // so full that one pushes out the other
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Cookie", "authproxy_session="+a.cookies["authproxy_session"]+"; authproxy_session="+b.cookies["authproxy_session"])
-	if a.m.End(httptest.NewRecorder(), r) == nil { // and must come to an end
+	if ended, _ := a.m.End(httptest.NewRecorder(), r); ended == nil { // and must come to an end
 		t.Error("nothing was ended")
 	}
 }
@@ -453,14 +455,14 @@ func TestAliveFollowsTheSession(t *testing.T) {
 			b.now = b.now.Add(6 * day)
 		}, true},
 		{"it slid after it left the cache", nil, func(b *browser) {
-			b.m.cache.InvalidateAll()
+			b.sealed().cache.InvalidateAll()
 			b.now = b.now.Add(6 * day)
 			b.visit()
 			b.now = b.now.Add(6 * day)
 		}, true},
 		{"it was signed out", nil, func(b *browser) { b.m.End(httptest.NewRecorder(), b.request()) }, false},
 		{"it was signed out after it left the cache", nil, func(b *browser) {
-			b.m.cache.InvalidateAll()
+			b.sealed().cache.InvalidateAll()
 			b.m.End(httptest.NewRecorder(), b.request())
 		}, false},
 		{"it was idle for too long", idle, func(b *browser) { b.now = b.now.Add(hour) }, false},
@@ -689,7 +691,7 @@ func BenchmarkLookupCold(b *testing.B) {
 	r := br.request()
 	b.ReportAllocs()
 	for b.Loop() {
-		br.m.cache.InvalidateAll()
+		br.sealed().cache.InvalidateAll()
 		if _, err := br.m.Lookup(r); err != nil {
 			b.Fatal(err)
 		}

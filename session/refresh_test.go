@@ -186,7 +186,7 @@ func TestParallelRequestsRefreshOnce(t *testing.T) {
 				r := p.b.request()
 				wg.Go(func() {
 					if forget {
-						p.b.m.cache.InvalidateAll()
+						p.b.sealed().cache.InvalidateAll()
 					}
 					s, w, err := p.ask(r)
 					if err != nil || s.Tokens.Access != "access-1" {
@@ -217,7 +217,7 @@ func TestALostCookieAfterARefreshEndsNothing(t *testing.T) {
 	first := p.b.request()
 	for i := range 10 {
 		p.b.now = p.b.now.Add(hour)
-		p.b.m.cache.InvalidateAll() // it may forget; the entry must not be lost
+		p.b.sealed().cache.InvalidateAll() // it may forget; the entry must not be lost
 		s, w, err := p.ask(first)
 		if want := fmt.Sprint("access-", i+1); err != nil || s.Tokens.Access != want {
 			t.Fatalf("hour %d: %v, want %s", i+1, err, want)
@@ -236,7 +236,7 @@ func TestOldCookiesAreForgottenAMinuteAfterTheNewOneWasSeen(t *testing.T) {
 	p.b.now = p.b.now.Add(hour)
 	id := func() string { s, _ := p.b.m.Lookup(p.b.request()); return s.ID }()
 	p.visit()
-	kept := func() bool { p.b.m.kept.sweep(p.b.m.Now()); return p.b.m.kept.get(id) != nil }
+	kept := func() bool { p.b.sealed().kept.sweep(p.b.m.Now()); return p.b.sealed().kept.get(id) != nil }
 	p.b.now = p.b.now.Add(10 * time.Minute)
 	if !kept() {
 		t.Error("forgotten before the browser has shown the new cookie")
@@ -317,7 +317,7 @@ func TestSignOutDuringARefreshStays(t *testing.T) {
 	if p.b.signedIn() {
 		t.Error("the refresh brought the session back")
 	}
-	if s.entry.current.Load() != s || p.b.m.kept.get(s.ID) != nil {
+	if s.entry.current.Load() != s || p.b.sealed().kept.get(s.ID) != nil {
 		t.Error("tokens of an ended session are kept")
 	}
 	if got := <-discarded; got.Refresh != "refresh-1" {
@@ -332,7 +332,7 @@ func TestWhoeverSignsOutGivesBackTheNewestTokens(t *testing.T) {
 	p.b.now = p.b.now.Add(2 * hour)
 	old := p.b.request()
 	p.visit()
-	if was := p.b.m.End(httptest.NewRecorder(), old); was == nil || was.Tokens.Refresh != "refresh-1" {
+	if was, _ := p.b.m.End(httptest.NewRecorder(), old); was == nil || was.Tokens.Refresh != "refresh-1" {
 		t.Errorf("End returns %+v, want the session with refresh-1", was)
 	}
 }

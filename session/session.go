@@ -110,6 +110,9 @@ type Session struct {
 	generation int       // how often they were
 	copyEnds   time.Time // the end of a copy, see [Manager.Copy]; zero = the session itself
 
+	held *held // with a store
+
+	// Without one.
 	entry   *entry
 	sealed  string // the cookie value that holds this state
 	renewed bool   // the state is newer than the cookie it was opened from

@@ -5,13 +5,21 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
+	"slices"
 	"time"
 )
 
 // ErrUnavailable is wrapped by the errors of a [Store] that does not answer. It
-// says nothing about the session: nobody is signed out by it.
-var ErrUnavailable = errors.New("session: the store does not answer")
+// says nothing about the session: nobody is signed out by it. It is answered with
+// 503 and Retry-After.
+var ErrUnavailable error = unavailableError{}
+
+type unavailableError struct{}
+
+func (unavailableError) Error() string { return "session: the store does not answer" }
+
+// RetryAfter is when to try again.
+func (unavailableError) RetryAfter() time.Duration { return 2 * time.Second }
 
 // A Store keeps the sessions of the database strategy, and is shared by all
 // replicas. All methods fail with an error that wraps [ErrUnavailable] where the
@@ -104,6 +112,40 @@ type Row struct {
 	BanExpires time.Time
 }
 
+// Clone returns a copy of r that shares nothing with it, for stores that keep
+// rows in memory.
+func (r *Row) Clone() *Row {
+	c := *r
+	c.Session = r.Session.clone()
+	c.User.Groups, c.AMR, c.Data = slices.Clone(r.User.Groups), slices.Clone(r.AMR), slices.Clone(r.Data)
+	c.User.Claims, _ = cloneClaim(r.User.Claims).(map[string]any)
+	return &c
+}
+
+// cloneClaim returns a copy of a value of [User.Claims], or of all of them.
+func cloneClaim(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		if v == nil {
+			return v
+		}
+		c := make(map[string]any, len(v))
+		for name, value := range v {
+			c[name] = cloneClaim(value)
+		}
+		return c
+	case []any:
+		c := make([]any, len(v))
+		for i, value := range v {
+			c[i] = cloneClaim(value)
+		}
+		return c
+	case []string:
+		return slices.Clone(v)
+	}
+	return v
+}
+
 // A Credential is what the provider gave for one session.
 type Credential struct {
 	// Access, Refresh and ID are sealed tokens, "" where there is none.
@@ -131,7 +173,7 @@ type Touch struct {
 type Selection struct {
 	ID     string
 	UserID string
-	// ExceptID is left out.
+	// ExceptID is left out of what the others name; alone it names none.
 	ExceptID string
 	// Provider and ProviderSID are a session at a provider, Provider and Subject
 	// a person there.

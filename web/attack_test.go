@@ -269,7 +269,7 @@ func TestFixation(t *testing.T) {
 	if got := attacker.user(); got != "" {
 		t.Errorf("the planted session still signs in as %q, want it dead", got)
 	}
-	if !s.sessions.Ended(plantedID) {
+	if s.sessions.AliveID(plantedID) {
 		t.Error("the planted session's id is not on the list of ended sessions")
 	}
 }

@@ -122,9 +122,12 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 // button, reload). Whoever is signed in goes on; otherwise the flow starts
 // again, once.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
-	if _, err := s.Sessions.Lookup(r); err == nil {
+	switch _, err := s.Sessions.Lookup(r); {
+	case err == nil:
 		s.goOn(w, r, rd)
 		return nil
+	case !errors.Is(err, session.ErrNone):
+		return err
 	}
 	if st.Attempt == 0 {
 		s.metrics.signIns.WithLabelValues(p.ID(), "restarted").Inc()
@@ -224,6 +227,14 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 			Account: u.Email, SwitchAccount: s.switchAccount(rd),
 		}
 	}
+	if errors.Is(err, session.ErrBanned) {
+		s.failed(r, p, "banned", err)
+		return &page.Error{
+			Status: http.StatusForbidden, Code: "banned", Title: "This account is blocked", Err: err,
+			Message: "You signed in, but an administrator has blocked this account.",
+			Account: u.Email, SwitchAccount: s.switchAccount(rd),
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -292,8 +303,34 @@ func (s *Server) failed(r *http.Request, p *oauth.Provider, outcome string, err 
 	s.audit(r, "sign_in_failed", "provider", p.ID(), "outcome", outcome, "err", err)
 }
 
-// audit logs an event about who came and went.
+// audit logs an event about who came and went, and has it kept in the session
+// store if there is one.
 func (s *Server) audit(r *http.Request, event string, args ...any) {
+	s.Sessions.Record(auditEvent(event, s.ClientIP(r), r.UserAgent(), args))
+	s.logAudit(r, event, args...)
+}
+
+// logAudit is [Server.audit] for what the session store keeps by itself.
+func (s *Server) logAudit(r *http.Request, event string, args ...any) {
 	args = append([]any{"event", event, "request_id", r.Header.Get("X-Request-Id"), "client_ip", s.ClientIP(r)}, args...)
 	s.Log.InfoContext(r.Context(), "audit", args...)
+}
+
+// auditEvent returns an event as a store keeps it. The text of an error stays in
+// the log.
+func auditEvent(kind, ip, userAgent string, args []any) session.Event {
+	e := session.Event{Type: kind, IP: ip, UserAgent: userAgent, Detail: map[string]string{}}
+	for i := 0; i+1 < len(args); i += 2 {
+		value, ok := args[i+1].(string)
+		switch name := args[i].(string); {
+		case !ok:
+		case name == "user":
+			e.UserID = value
+		case name == "session":
+			e.SessionID = value
+		default:
+			e.Detail[name] = value
+		}
+	}
+	return e
 }

@@ -236,7 +236,7 @@ func (s *Server) touch(w http.ResponseWriter, r *http.Request, was *session.Sess
 // address are left out.
 func (s *Server) sealTicket(r *http.Request, a ask, current *session.Session) (string, error) {
 	for _, tokens := range []bool{true, false} {
-		raw, err := s.Sessions.Copy(current, tokens)
+		raw, err := s.Sessions.Copy(r, current, tokens)
 		if err != nil {
 			return "", err
 		}
@@ -313,9 +313,12 @@ func (s *Server) handOffRefused(r *http.Request, outcome string, err error) erro
 // was shown before, or its nonce's cookie was pushed out or not sent. Whoever is
 // signed in goes on; otherwise the hand-off starts again, once.
 func (s *Server) fetchAgain(w http.ResponseWriter, r *http.Request, a ask, rd, outcome string) error {
-	if _, err := s.Sessions.Lookup(r); err == nil {
+	switch _, err := s.Sessions.Lookup(r); {
+	case err == nil:
 		redirect(w, rd, http.StatusFound)
 		return nil
+	case !errors.Is(err, session.ErrNone):
+		return err
 	}
 	s.metrics.handOffs.WithLabelValues(outcome).Inc()
 	s.audit(r, "hand_off_failed", "outcome", outcome, "host", r.Host)

@@ -79,6 +79,8 @@ type settings struct {
 	claims       identity.ClaimMap
 	needs        func(*http.Request, string) *policy.Ask
 	foreign      []cookie.Foreign // cookies of the application
+	store        session.Store
+	exposeTokens string
 }
 
 // A site is the sign-in in front of a small application, served over https as
@@ -185,7 +187,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	must(err)
 	s.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: 7 * 24 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 30 * 24 * time.Hour,
-		Version: 1, Now: s.clock.Now,
+		Version: 1, Now: s.clock.Now, Store: set.store,
 	})
 	must(err)
 	t.Cleanup(s.sessions.Close)
@@ -203,7 +205,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	s.web, err = web.New(web.Config{
 		Needs: set.needs, Guard: guard, SessionClaims: slices.Sorted(maps.Keys(set.claims)),
 		Prefix: cmp.Or(set.prefix, "/auth"), OAuth2Proxy: set.oauth2Proxy, PublicURL: public, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
-		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options,
+		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options, ExposeTokens: set.exposeTokens,
 		ClientIP: func(*http.Request) string { return "192.0.2.7" }, Log: log, Now: s.clock.Now, Registerer: prometheus.NewRegistry(),
 	})
 	must(err)

@@ -14,6 +14,7 @@ import (
 	"authproxy/oauth"
 	"authproxy/page"
 	"authproxy/policy"
+	"authproxy/session"
 )
 
 // signIn serves the page with the providers. With one provider the browser goes
@@ -25,7 +26,11 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
 	another, needed, current := q.Get("prompt") != "", s.needed(r, rd), ""
-	if who, err := s.Identity.Identify(r); err == nil && who.Session != nil && who.Admitted {
+	who, err := s.Identity.Identify(r)
+	if errors.Is(err, session.ErrUnavailable) {
+		return err // nobody could be signed in now
+	}
+	if err == nil && who.Session != nil && who.Admitted {
 		if current = who.User.Provider; !another && needed.Unmet(&who.Principal, s.Now()) == "" {
 			// A stale sign-in page, opened before another tab signed in.
 			redirect(w, rd, http.StatusFound)
@@ -236,8 +241,8 @@ func (s *Server) checkLoop(r *http.Request, retry string) error {
 	if s.recentSignIns(r).Count < maxLoops {
 		return nil
 	}
-	if _, err := s.Sessions.Lookup(r); err == nil {
-		return nil
+	if _, err := s.Sessions.Lookup(r); !errors.Is(err, session.ErrNone) {
+		return err
 	}
 	return &page.Error{
 		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in goes round in circles",

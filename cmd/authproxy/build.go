@@ -36,6 +36,7 @@ type app struct {
 	accessLog io.Writer // nil where requests are not logged
 	metrics   *prometheus.Registry
 	providers []*oauth.Provider
+	store     session.Store // nil where sessions are in cookies
 	sessions  *session.Manager
 	identity  *identity.Resolver
 	proxy     *proxy.Proxy
@@ -111,12 +112,17 @@ func cookieOptions(cfg *config.Config, outside func(host string) bool) cookie.Op
 
 func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer) (err error) {
 	s, id := a.config.Session, a.config.Identity
+	if a.store, err = openStore(context.Background(), s, a.log); err != nil {
+		return err
+	}
 	refresher := &web.Refresher{
 		Providers: a.providers, Authorization: id.Authorization, Credentials: credentials(a.config), Claims: claimMap(a.config), Log: a.log,
 	}
 	if a.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: s.MaxAge, UpdateAge: s.UpdateAge, AbsoluteMaxAge: s.AbsoluteMaxAge,
-		IdleTimeout: s.IdleTimeout, Version: s.Version, Registerer: a.metrics,
+		IdleTimeout: s.IdleTimeout, Version: s.Version, ForgetOnClose: !s.RememberMe, Registerer: a.metrics, Log: a.log,
+		Store: a.store, StoreTimeout: s.StoreTimeout, AuditRetention: s.AuditRetention,
+		CacheBytes: uint64(s.CacheMB) << 20, CacheEntries: s.CacheEntries,
 		RefreshTokens: refresher.Refresh, DiscardTokens: refresher.Discard, KeepSuperseded: id.Authorization == identity.AuthorizationJWT,
 	}); err != nil {
 		return err
@@ -195,7 +201,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 	own, err := web.New(web.Config{
 		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
-		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
+		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages, ExposeTokens: cfg.JWT.Expose,
 		Credentials: credentials(cfg), Guard: guard, SessionClaims: cfg.Identity.SessionClaims,
 		Needs:  func(r *http.Request, returnTo string) *policy.Ask { return a.proxy.Needs(r, returnTo) },
 		Sealer: sealer, Cookies: cookieOptions(cfg, outside), OAuth2Proxy: cfg.Compat.OAuth2Proxy,
@@ -221,7 +227,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Guard: guard, Aliases: aliases(cfg, own),
 		OAuth2Proxy: cfg.Compat.OAuth2Proxy, Convention: cfg.Compat.Convention,
 		Pages: pages, Hosts: hosts, MaxUpgraded: cfg.WebSocket.MaxLifetime,
-		AllowedOrigins: cfg.WebSocket.AllowedOrigins, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
+		AllowedOrigins: cfg.WebSocket.AllowedOrigins, AppendHTML: appendix(cfg), LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
 	})
 	return err
 }
@@ -242,6 +248,14 @@ func aliases(cfg *config.Config, own *web.Server) map[string]http.Handler {
 		all[path] = own.Alias(action)
 	}
 	return all
+}
+
+// appendix returns what is added to the upstreams' pages.
+func appendix(cfg *config.Config) string {
+	if !cfg.HTML.InjectClient {
+		return ""
+	}
+	return web.ClientTag(cfg.Prefix)
 }
 
 // ourHosts returns the hosts that are ours. A rule or a route for any other
@@ -396,6 +410,7 @@ func (a *app) run(ctx context.Context) {
 	for _, p := range a.providers {
 		wg.Go(func() { p.Run(ctx) })
 	}
+	wg.Go(func() { a.sessions.Run(ctx) })
 	wg.Wait()
 }
 
@@ -404,6 +419,9 @@ func (a *app) close() {
 	a.proxy.Close()
 	a.identity.Close()
 	a.sessions.Close()
+	if a.store != nil {
+		a.store.Close()
+	}
 }
 
 // warn logs what the configuration's author should know.

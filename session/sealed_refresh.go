@@ -93,18 +93,7 @@ func (s *Session) maybeSuperseded(now time.Time) bool {
 // A flight is a refresh under way.
 type flight struct{ done chan struct{} }
 
-// Refresh renews the provider's tokens of s, a session that [Manager.Lookup]
-// returned, if that is due, and returns the session as it is now. All requests
-// of the session share one refresh, whichever of its cookies they show, and wait
-// for it until ctx ends; the refresh itself goes on then, because the provider
-// takes a refresh token only once. [Manager.Touch] hands out the new cookie.
-//
-// It returns [ErrNone] if the session has ended, here or at the provider. Any
-// other failure leaves the session as it was.
-func (m *Manager) Refresh(ctx context.Context, s *Session) (*Session, error) {
-	if m.RefreshTokens == nil || !s.refreshDue(m.Now()) {
-		return s, nil
-	}
+func (m *sealed) refresh(ctx context.Context, s *Session) (*Session, error) {
 	e := m.claim(s)
 	if f := m.join(ctx, e); f != nil {
 		select {
@@ -120,7 +109,7 @@ func (m *Manager) Refresh(ctx context.Context, s *Session) (*Session, error) {
 }
 
 // claim returns the one entry for s at which refreshes happen.
-func (m *Manager) claim(s *Session) *entry {
+func (m *sealed) claim(s *Session) *entry {
 	e := m.kept.claim(s.ID, s.entry, m.Now())
 	if e != s.entry {
 		e.adopt(s)
@@ -131,7 +120,7 @@ func (m *Manager) claim(s *Session) *entry {
 // join returns the refresh of e that is under way, or begins it. It returns nil
 // if there is nothing to do: somebody else just did it, or it failed a moment
 // ago.
-func (m *Manager) join(ctx context.Context, e *entry) *flight {
+func (m *sealed) join(ctx context.Context, e *entry) *flight {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.flight != nil {
@@ -147,15 +136,17 @@ func (m *Manager) join(ctx context.Context, e *entry) *flight {
 }
 
 // fly makes the call for s and settles what follows.
-func (m *Manager) fly(ctx context.Context, e *entry, s *Session, f *flight) {
+func (m *sealed) fly(ctx context.Context, e *entry, s *Session, f *flight) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
 	got, err := m.RefreshTokens(ctx, s)
 	outcome := m.settle(e, s, got, err)
 	m.metrics.refreshes.WithLabelValues(s.User.Provider, outcome).Inc()
+	// Whoever ended the session until now may have known the tokens before these
+	// only; whoever ends it from now on knows these.
+	unwanted := err == nil && !m.live(e, e.current.Load())
 	close(f.done)
-	if err == nil && m.DiscardTokens != nil && !m.live(e, e.current.Load()) {
-		// Whoever ended the session may have known the tokens before these only.
+	if unwanted && m.DiscardTokens != nil {
 		over := s.clone()
 		over.Tokens = got.Tokens
 		m.DiscardTokens(over)
@@ -164,16 +155,13 @@ func (m *Manager) fly(ctx context.Context, e *entry, s *Session, f *flight) {
 
 // settle makes the provider's answer for was the state of e, and returns the
 // outcome. The session may have slid meanwhile; if it has ended it stays so.
-func (m *Manager) settle(e *entry, was *Session, got *Refreshed, err error) string {
+func (m *sealed) settle(e *entry, was *Session, got *Refreshed, err error) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.flight = nil
 	now, s := m.Now(), e.current.Load()
-	if err == nil && (got.User.Issuer != was.User.Issuer || got.User.Subject != was.User.Subject) {
-		err = errors.New("session: the refreshed tokens are another person's")
-	}
-	if err == nil && got.Stale && now.Sub(s.lastRead()) >= maxStale {
-		err = fmt.Errorf("%w: the provider has not said for a day who they are", ErrBarred)
+	if err == nil {
+		err = got.check(was, now)
 	}
 	switch {
 	case err == nil:
@@ -224,7 +212,7 @@ func (s *Session) lastRead() time.Time {
 }
 
 // install seals s and makes it the current state of e, whose mutex is held.
-func (m *Manager) install(e *entry, s *Session) error {
+func (m *sealed) install(e *entry, s *Session) error {
 	value, _, err := m.fit(s)
 	if err != nil {
 		return fmt.Errorf("session: %w", err)
@@ -262,7 +250,7 @@ func (e *entry) adopt(s *Session) {
 
 // fit seals s. Tokens that do not fit the cookie are left out, and dropped says
 // so: first those for upstreams, then the refresh token.
-func (m *Manager) fit(s *Session) (value string, dropped bool, err error) {
+func (m *sealed) fit(s *Session) (value string, dropped bool, err error) {
 	value, err = m.seal(s)
 	for _, fewer := range []Tokens{{Refresh: s.Tokens.Refresh, AccessExpiry: s.Tokens.AccessExpiry}, {}} {
 		if err != nil || m.Jar.Fits(value) || s.Tokens == fewer || s.Tokens == (Tokens{}) {

@@ -1,0 +1,258 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"authproxy/session"
+	"authproxy/session/storetest"
+)
+
+// between is a Store with which something happens right after a call.
+type between struct {
+	session.Store
+	users  func()
+	errDel error // what the first Delete that did its work returns
+	late   bool  // Find says only at the end of its time that there is nothing
+}
+
+func (s *between) Find(ctx context.Context, token session.Hash) (*session.Row, error) {
+	if s.late {
+		<-ctx.Done()
+		return nil, session.ErrNone
+	}
+	return s.Store.Find(ctx, token)
+}
+
+func (s *between) Users(ctx context.Context, id, email string) ([]session.Account, error) {
+	found, err := s.Store.Users(ctx, id, email)
+	if s.users != nil {
+		s.users()
+	}
+	return found, err
+}
+
+func (s *between) Delete(ctx context.Context, which session.Selection) ([]string, error) {
+	ids, err := s.Store.Delete(ctx, which)
+	if s.errDel != nil {
+		ids, err, s.errDel = nil, s.errDel, nil
+	}
+	return ids, err
+}
+
+func TestWhoIsBannedDuringSignInIsOut(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		var b, again storetest.Browser
+		deaf := &storetest.Faults{Store: w.store.Another()}
+		store := &between{Store: deaf}
+		m := storetest.Start(t, storetest.Config(t, store))
+		b.SignIn(t, m, alice(), session.Tokens{}) // known from now on
+		store.users = func() {                    // nobody has banned them yet
+			ban := func(a *session.Account, _ *int) { a.Banned = true }
+			if err := w.store.Edit(t.Context(), alice().ID, ban); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()       // and it was told
+			deaf.Deaf.Store(true) // as nothing else is: a sign-in that changes nobody is no change
+		}
+		again.SignIn(t, m, alice(), session.Tokens{})
+		w.refused("banned while they signed in", m, &again)
+	})
+}
+
+func TestAnAnswerThatComesTooLateSignsNobodyOut(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		var b storetest.Browser
+		store := &between{Store: w.store.Another()}
+		b.SignIn(t, w.process(nil), alice(), session.Tokens{})
+		m := storetest.Start(t, storetest.Config(t, store))
+		synctest.Wait()
+		store.late = true
+		if _, err := m.Lookup(b.Request()); !errors.Is(err, session.ErrUnavailable) || errors.Is(err, session.ErrNone) {
+			t.Errorf("Lookup: error %v, want ErrUnavailable and not ErrNone", err)
+		}
+		store.late = false
+		w.mustVisit("when the store is in time again", m, &b)
+	})
+}
+
+func TestADeletionWhoseAnswerWasLostCounts(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		for _, which := range []func(id string) session.Selection{
+			func(id string) session.Selection { return session.Selection{ID: id} },
+			func(string) session.Selection { return session.Selection{UserID: alice().ID} },
+			func(string) session.Selection { return session.Selection{Provider: "corp", Subject: "alice"} },
+		} {
+			var b storetest.Browser
+			deaf := &storetest.Faults{Store: w.store.Another()}
+			store := &between{Store: deaf}
+			m := storetest.Start(t, storetest.Config(t, store))
+			synctest.Wait()
+			id := b.SignIn(t, m, alice(), session.Tokens{})
+			w.mustVisit("before", m, &b)
+			deaf.Deaf.Store(true) // only what this process knows by itself counts
+			store.errDel = session.ErrUnavailable
+			if _, err := m.Revoke(t.Context(), which(id), session.By{}); err != nil {
+				t.Fatal(err)
+			}
+			w.refused("revoked at the second attempt", m, &b)
+		}
+	})
+}
+
+func TestAReadingFromBeforeARequestDoesNotAnswerIt(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m, other := w.process(nil), w.process(nil)
+		var b storetest.Browser
+		id := b.SignIn(t, other, alice(), session.Tokens{})
+		w.faults[0].Deaf.Store(true)
+		time.Sleep(2 * time.Second)
+		slow := func(*session.Row) { time.Sleep(300 * time.Millisecond) } // has read already
+		w.faults[0].AfterRead.Store(&slow)
+		go m.Lookup(b.Request())
+		time.Sleep(time.Millisecond)
+		if _, err := other.Revoke(t.Context(), session.Selection{ID: id}, session.By{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		w.refused("revoked elsewhere 200 ms ago", m, &b)
+	})
+}
+
+// A late provider answers that a token was used before, when another replica has
+// saved the next one.
+func TestATokenThatAnotherReplicaRenewedEndsNothing(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		due := session.Tokens{Refresh: "used", Access: "old", AccessExpiry: time.Now().Add(time.Minute)}
+		var b storetest.Browser
+		var id string
+		renewed := false
+		m := w.process(func(c *session.Config) {
+			c.RefreshTokens = func(_ context.Context, s *session.Session) (*session.Refreshed, error) {
+				if s.Tokens.Refresh != "used" {
+					t.Errorf("refreshed with %q", s.Tokens.Refresh)
+				}
+				row, err := w.store.FindID(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				next := row.Credential
+				next.RefreshAt = time.Now().Add(time.Hour)
+				if renewed, err = w.store.SaveRefresh(t.Context(), id, row.Credential.Version, &next, nil, time.Now()); err != nil {
+					t.Error(err)
+				}
+				return nil, session.ErrRevoked
+			}
+		})
+		id = b.SignIn(t, m, alice(), due)
+		time.Sleep(50 * time.Second)
+		s, err := m.Lookup(b.Request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Refresh(t.Context(), s); err != nil || !renewed {
+			t.Errorf("Refresh: error %v, renewed elsewhere %v", err, renewed)
+		}
+		w.mustVisit("afterwards", m, &b)
+	})
+}
+
+func TestAReadingFromBeforeAChangeDoesNotAnswerWhoComesAfter(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m := w.process(nil)
+		for what, end := range map[string]func(id string) error{
+			"revoked": func(id string) error {
+				_, err := m.Revoke(t.Context(), session.Selection{ID: id}, session.By{})
+				return err
+			},
+			"banned": func(string) error {
+				return w.store.Edit(t.Context(), alice().ID, func(a *session.Account, _ *int) { a.Banned = true })
+			},
+		} {
+			_ = w.store.Unban(t.Context(), alice().ID) // who may be unknown still
+			synctest.Wait()
+			var b storetest.Browser
+			id := b.SignIn(t, m, alice(), session.Tokens{})
+			done := session.AnswerAgain(m, w.mustVisit("before", m, &b))
+			if err := end(id); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // it was told
+			go done()
+			w.refused(what, m, &b)
+			done()
+		}
+	})
+}
+
+func TestAClockThatIsSetBackKeepsNoConnectionOpen(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m, other := w.process(nil), w.process(nil)
+		var b storetest.Browser
+		id := b.SignIn(t, other, alice(), session.Tokens{})
+		s := w.mustVisit("first", m, &b)
+		session.SetBack(s, time.Hour)
+		w.faults[0].Deaf.Store(true)
+		if _, err := other.Revoke(t.Context(), session.Selection{ID: id}, session.By{}); err != nil {
+			t.Fatal(err)
+		}
+		for range 12 { // three seconds of what keeps connections open
+			time.Sleep(250 * time.Millisecond)
+			m.Alive(s)
+			synctest.Wait()
+		}
+		if m.Alive(s) {
+			t.Error("a connection stays open although the session was revoked")
+		}
+	})
+}
+
+func TestASessionThatWasGivenToSomebodyElseEndsWithThem(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m := w.process(nil)
+		bob := alice()
+		bob.ID, bob.Subject = session.UserID("https://id.example.com", "bob"), "bob"
+		var b, other storetest.Browser
+		id := b.SignIn(t, m, alice(), session.Tokens{})
+		other.SignIn(t, m, bob, session.Tokens{})
+		// Two accounts are made one, as with UPDATE session SET "userId" = ….
+		if err := w.store.EditSession(t.Context(), id, func(r *session.Row) { r.User.ID = bob.ID }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if s := w.mustVisit("given away", m, &b); s.User.ID != bob.ID {
+			t.Errorf("the session is of %s, want %s", s.User.ID, bob.ID)
+		}
+		if err := w.store.Edit(t.Context(), bob.ID, func(a *session.Account, _ *int) { a.Banned = true }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		w.refused("banned", m, &b)
+	})
+}
+
+func TestACookieWhoseTokenWasChangedIsNone(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		m := w.process(nil)
+		var b storetest.Browser
+		id := b.SignIn(t, m, alice(), session.Tokens{})
+		s := w.mustVisit("before", m, &b)
+		if err := w.store.EditSession(t.Context(), id, func(r *session.Row) { r.Token = session.Hash{1} }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := m.Live(t.Context(), id); err != nil { // a token that was minted for it counts still
+			t.Errorf("Live: %v", err)
+		}
+		w.refused("by the old token", m, &b)
+		if m.Alive(s) {
+			t.Error("a connection that was opened with the old token stays open")
+		}
+		if _, err := m.Live(t.Context(), id); err != nil {
+			t.Errorf("Live after that: %v", err)
+		}
+	})
+}
