@@ -64,6 +64,7 @@ type Config struct {
 	Cookie         Cookie         `yaml:"cookie" doc:"The session's cookie and the keys that seal it."`
 	Identity       Identity       `yaml:"identity" doc:"What the upstream is told about the user."`
 	JWT            JWT            `yaml:"jwt" doc:"The tokens that authproxy mints for the upstream."`
+	HTML           HTML           `yaml:"html" doc:"What is done to the upstream's pages."`
 	Redirects      Redirects      `yaml:"redirects" doc:"Where users go when a request does not say."`
 	ExtAuthz       ExtAuthz       `yaml:"ext_authz" doc:"The listener for Envoy, Istio and Envoy Gateway, which ask by gRPC (envoy.service.auth.v3)."`
 	WebSocket      WebSocket      `yaml:"websocket" doc:"How WebSocket connections are treated."`
@@ -270,6 +271,12 @@ type JWT struct {
 	Issuer   string        `yaml:"issuer" derived:"public_url + prefix" example:"https://app.example.com/auth" doc:"The iss of the tokens."`
 	Audience string        `yaml:"audience" derived:"public_url" example:"https://app.example.com" doc:"The aud of the tokens."`
 	TTL      time.Duration `yaml:"ttl" default:"15m" example:"5m" doc:"How long a token is good for, from 1m to 24h. Never longer than the session."`
+	Expose   string        `yaml:"expose" default:"token_endpoint" enum:"token_endpoint,session,none" example:"session" doc:"How a page's scripts get a token, for calls to other services: from prefix + /token, with prefix + /session as well (access_token and expires_at), or not at all."`
+}
+
+// HTML is what is done to the upstream's pages.
+type HTML struct {
+	InjectClient bool `yaml:"inject_client" default:"false" example:"true" doc:"Add client.js to the end of the upstream's HTML pages, for an application that cannot be changed: a page that is open when its session ends loads anew. Pages then come from the upstream uncompressed; a Content-Security-Policy of the application must allow scripts of its own origin."`
 }
 
 // Redirects are addresses for when a request names none. Each is a path or an

@@ -90,7 +90,7 @@ func checkPrefix(prefix string) (string, error) {
 // parsePages returns each page with the base layout around it, by file name.
 func parsePages() (map[string]*template.Template, error) {
 	pages := make(map[string]*template.Template)
-	for _, name := range []string{"error.html", "chooser.html", "signout.html", "signedout.html", "onwards.html"} {
+	for _, name := range []string{"error.html", "chooser.html", "signout.html", "signedout.html", "onwards.html", "account.html"} {
 		t, err := template.New(name).Funcs(template.FuncMap{"initial": initial}).
 			ParseFS(files, "templates/base.html", "templates/icons.html", "templates/"+name)
 		if err != nil {

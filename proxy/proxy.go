@@ -92,6 +92,10 @@ type Config struct {
 	OAuth2Proxy bool
 	Convention  string
 
+	// AppendHTML is added at the end of the upstreams' pages of HTML, where one
+	// fills a window; "" means nothing is.
+	AppendHTML string
+
 	// LogRequests is one of LogAll, LogDenied and LogNone.
 	LogRequests string
 	// AccessLog takes one line of JSON for each request that is to be logged,

@@ -177,6 +177,9 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
 	passUpgrade(pr.In.Header, out.Header)
+	if p.takesAppendix(&x.original) {
+		out.Header.Set("Accept-Encoding", "identity")
+	}
 	p.setForwarded(pr.In, out.Header, x.original.scheme)
 	out.Header[requestID] = pr.In.Header[requestID] // the client may have named it in Connection
 	setIdentity(out.Header, x.headers, x.authorization)
@@ -192,6 +195,7 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 		res.Header["Cache-Control"] = []string{"private, no-store"}
 	}
 	p.handOut(res.Header, x)
+	p.appendHTML(res, &x.original)
 	return nil
 }
 

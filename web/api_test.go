@@ -477,7 +477,7 @@ func TestUnknownPathsAreNotFoundAndReachNobody(t *testing.T) {
 		"/auth", "/auth/", "/auth/none", "/auth/session/", "/auth/session/x", "/auth//session", "/auth/./session", "/auth/x/../session", "/auth/../x",
 		"/auth/..", "/auth/%2fsession", "/auth/%2e%2e/x", "/auth/session%2f", "/auth/%73ession", "/auth/sessions/", "/auth/sessions/a/b",
 		"/auth/static", "/auth/static/", "/auth/static/..", "/auth/static/%2e%2e/x", "/auth/static/a/b", "/auth/jwks/", "/auth/.well-known", "/auth/.well-known/",
-		"/auth/SESSION", "/auth/sign-in/", "/auth/sign-in/a/b", "/auth/callback", "/auth/callback/", "/auth/session;x", "/auth/verify/nginx", "/auth/account",
+		"/auth/SESSION", "/auth/sign-in/", "/auth/sign-in/a/b", "/auth/callback", "/auth/callback/", "/auth/session;x", "/auth/verify/nginx", "/auth/account/", "/auth/account/x", "/auth/client", "/auth/client.js/",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			r, err := http.NewRequestWithContext(t.Context(), method, origin+path, nil)

@@ -76,8 +76,7 @@ func (s *Server) logOut(r *http.Request, p *oauth.Provider, logout *oauth.Logout
 	if err != nil {
 		return err
 	}
-	s.Log.InfoContext(r.Context(), "audit", "event", "backchannel_logout", "request_id", r.Header.Get("X-Request-Id"),
-		"client_ip", by.IP, "user_agent", by.UserAgent, "provider", p.ID(), "sessions", n)
+	s.logAudit(r, "backchannel_logout", "provider", p.ID(), "sessions", n)
 	return nil
 }
 
@@ -86,11 +85,9 @@ func (s *Server) logOut(r *http.Request, p *oauth.Provider, logout *oauth.Logout
 // anybody can ask here.
 func (s *Server) logoutRefused(w http.ResponseWriter, r *http.Request, p *oauth.Provider, err error) error {
 	const message = "This is not a valid logout token of the provider. The log has the cause under this request id."
-	id := r.Header.Get("X-Request-Id")
-	s.Log.InfoContext(r.Context(), "audit", "event", "backchannel_logout_refused", "request_id", id,
-		"client_ip", s.ClientIP(r), "user_agent", r.UserAgent(), "provider", p.ID(), "err", err)
+	s.logAudit(r, "backchannel_logout_refused", "provider", p.ID(), "err", err)
 	page.WriteJSON(w, http.StatusBadRequest, map[string]string{
-		"error": "invalid_request", "error_description": message, "message": message, "request_id": id,
+		"error": "invalid_request", "error_description": message, "message": message, "request_id": r.Header.Get("X-Request-Id"),
 	})
 	return nil
 }

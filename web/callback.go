@@ -276,6 +276,12 @@ func (s *Server) failed(r *http.Request, p *oauth.Provider, outcome string, err 
 // store if there is one.
 func (s *Server) audit(r *http.Request, event string, args ...any) {
 	s.Sessions.Record(auditEvent(event, s.ClientIP(r), r.UserAgent(), args))
+	s.logAudit(r, event, args...)
+}
+
+// logAudit is [Server.audit] for acts of which package session records each
+// session that they end.
+func (s *Server) logAudit(r *http.Request, event string, args ...any) {
 	args = append([]any{"event", event, "request_id", r.Header.Get("X-Request-Id"), "client_ip", s.ClientIP(r), "user_agent", r.UserAgent()}, args...)
 	s.Log.InfoContext(r.Context(), "audit", args...)
 }

@@ -110,6 +110,8 @@ func (s *site) checkChanges(t *testing.T, allowed bool, header []string) {
 	// What answers without acting here must be refused just the same.
 	a = b.send("DELETE", "/auth/sessions?scope=all", "", header...)
 	refused("DELETE", "/sessions", a, a.StatusCode != http.StatusForbidden)
+	a = b.send("POST", "/auth/account", "", header...)
+	refused("POST", "/account", a, a.StatusCode != http.StatusForbidden)
 	a = b.send("POST", "/auth/sign-in/social", `{"provider":"one"}`, header...)
 	refused("POST", "/sign-in/social", a, a.StatusCode == http.StatusOK)
 }

@@ -76,6 +76,9 @@ type settings struct {
 	upstreamGets string   // as Authorization; empty means a minted token
 	oauth2Proxy  bool
 	prefix       string // "/auth" if empty
+	store        session.Store
+	storeTimeout time.Duration
+	exposeTokens string
 }
 
 // A site is the sign-in in front of a small application, served over https as
@@ -182,7 +185,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	must(err)
 	s.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: 7 * 24 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 30 * 24 * time.Hour,
-		Version: 1, Now: s.clock.Now,
+		Version: 1, Now: s.clock.Now, Store: set.store, StoreTimeout: set.storeTimeout,
 	})
 	must(err)
 	t.Cleanup(s.sessions.Close)
@@ -197,7 +200,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	must(err)
 	s.web, err = web.New(web.Config{
 		Prefix: cmp.Or(set.prefix, "/auth"), OAuth2Proxy: set.oauth2Proxy, PublicURL: public, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
-		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options,
+		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options, ExposeTokens: set.exposeTokens,
 		ClientIP: func(*http.Request) string { return "192.0.2.7" }, Log: log, Now: s.clock.Now, Registerer: prometheus.NewRegistry(),
 	})
 	must(err)

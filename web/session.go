@@ -1,7 +1,9 @@
 package web
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -41,6 +43,12 @@ type sessionJSON struct {
 	UserAgent  string   `json:"userAgent,omitempty"`
 	Provider   string   `json:"provider"`
 	AMR        []string `json:"amr"`
+	// Data is what the application keeps in the session.
+	Data json.RawMessage `json:"data,omitempty"`
+	// AccessToken is our token and TokenExpiresAt its end in Unix seconds, where
+	// jwt.expose is session.
+	AccessToken    string `json:"access_token,omitempty"`
+	TokenExpiresAt int64  `json:"expires_at,omitempty"`
 }
 
 type sessionAnswer struct {
@@ -51,7 +59,7 @@ type sessionAnswer struct {
 
 // describe is what GET /session says of w. Lists are never null: scripts
 // iterate over them.
-func describe(w *identity.Who) sessionAnswer {
+func (s *Server) describe(w *identity.Who) (sessionAnswer, error) {
 	a := sessionAnswer{
 		User: userJSON{
 			ID: w.User.ID, Name: w.User.Name, Email: w.User.Email, EmailVerified: w.User.EmailVerified,
@@ -64,9 +72,14 @@ func describe(w *identity.Who) sessionAnswer {
 	}
 	if s := w.Session; s != nil {
 		a.Session.CreatedAt, a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(s.CreatedAt), rfc3339(s.UpdatedAt), rfc3339(s.LastSeenAt)
-		a.Session.IPAddress, a.Session.UserAgent = s.IP, s.UserAgent
+		a.Session.IPAddress, a.Session.UserAgent, a.Session.Data = s.IP, s.UserAgent, s.Data
 	}
-	return a
+	if s.ExposeTokens != ExposeSession {
+		return a, nil
+	}
+	raw, expires, err := s.Identity.Token(w)
+	a.Session.AccessToken, a.Session.TokenExpiresAt = raw, expires.Unix()
+	return a, err
 }
 
 func orEmpty(list []string) []string {
@@ -113,109 +126,71 @@ func (s *Server) cookieSession(r *http.Request) (*identity.Who, error) {
 // a page that polls it would keep a session alive for ever.
 func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.who(r)
-	switch {
-	case err == nil:
-		page.WriteJSON(w, http.StatusOK, describe(who))
-	case errors.Is(err, identity.ErrAnonymous), errors.Is(err, identity.ErrBearer):
+	if errors.Is(err, identity.ErrAnonymous) || errors.Is(err, identity.ErrBearer) {
 		page.WriteJSON(w, http.StatusOK, nil)
-	default:
+		return nil
+	}
+	if err != nil {
 		return err
 	}
+	a, err := s.describe(who)
+	if err != nil {
+		return err
+	}
+	page.WriteJSON(w, http.StatusOK, a)
 	return nil
 }
 
-// extendSession counts as activity and slides the session now.
+// extendSession counts as activity and slides the session now. With data it
+// replaces what the application keeps in the session.
 func (s *Server) extendSession(w http.ResponseWriter, r *http.Request) error {
 	who, err := s.cookieSession(r)
 	if err != nil {
 		return err
 	}
 	var body struct {
-		Data any `json:"data"`
+		Data json.RawMessage `json:"data"`
 	}
 	// A body may be left out, and over HTTP/2 that shows only when it is read.
 	if err := readJSON(w, r, &body); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if body.Data != nil {
-		return &page.Error{Status: http.StatusConflict, Code: "strategy_unsupported",
-			Message: "Session data needs a session store; session.store is cookie."}
+	hasData := len(body.Data) > 0 && string(body.Data) != "null"
+	if hasData {
+		if err := s.Sessions.SetData(r.Context(), who.Session, body.Data); err != nil {
+			return s.sessionError(r, err)
+		}
 	}
 	extended, err := s.Sessions.Extend(w, r, who.Session)
-	if errors.Is(err, session.ErrNone) { // it ended since it was looked up
-		return &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(s.AfterSignIn), Err: err}
+	if err != nil {
+		return s.sessionError(r, err)
 	}
+	a, err := s.describe(who)
 	if err != nil {
 		return err
 	}
-	a := describe(who)
+	if hasData {
+		a.Session.Data = body.Data
+	}
 	a.Session.UpdatedAt, a.Session.LastSeenAt = rfc3339(extended.UpdatedAt), rfc3339(extended.LastSeenAt)
 	a.Session.ExpiresAt, a.Expires = rfc3339(extended.End()), rfc3339(extended.End())
 	page.WriteJSON(w, http.StatusOK, a)
 	return nil
 }
 
-type deviceJSON struct {
-	ID         string `json:"id"`
-	Current    bool   `json:"current"`
-	CreatedAt  string `json:"createdAt"`
-	LastSeenAt string `json:"lastSeenAt"`
-	ExpiresAt  string `json:"expiresAt"`
-	IPAddress  string `json:"ipAddress"`
-	UserAgent  string `json:"userAgent"`
-	Device     string `json:"device"`
-	Provider   string `json:"provider"`
-}
-
-// listSessions lists the sessions of the person that are known here: with
-// cookies alone that is the current one, and the header says so.
-func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.cookieSession(r)
-	if err != nil {
-		return err
+// sessionError returns the answer to r whose session could not be changed.
+func (s *Server) sessionError(r *http.Request, err error) error {
+	switch {
+	case errors.Is(err, session.ErrNone): // it ended since it was looked up
+		return &page.Error{Status: http.StatusUnauthorized, SignIn: s.signInFrom(r, s.AfterSignIn), Err: err}
+	case errors.Is(err, session.ErrNoStore):
+		return &page.Error{Status: http.StatusConflict, Code: "strategy_unsupported",
+			Message: "Session data needs a session store; session.store is cookie."}
+	case errors.Is(err, session.ErrData):
+		return &page.Error{Status: http.StatusBadRequest, Code: "invalid_data", Err: err,
+			Message: fmt.Sprintf("data must be a JSON object of at most %d bytes.", session.MaxData)}
 	}
-	current := who.Session
-	w.Header().Set("X-Sessions-Complete", "false")
-	page.WriteJSON(w, http.StatusOK, []deviceJSON{{
-		ID: current.ID, Current: true, CreatedAt: rfc3339(current.CreatedAt), LastSeenAt: rfc3339(current.LastSeenAt),
-		ExpiresAt: rfc3339(current.End()), IPAddress: current.IP, UserAgent: current.UserAgent,
-		Device: session.Device(current.UserAgent), Provider: current.User.Provider,
-	}})
-	return nil
-}
-
-// revokeSession ends the current session. What other sessions there are is not
-// known without a store, so no answer must sound as if one had been ended.
-func (s *Server) revokeSession(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.cookieSession(r)
-	if err != nil {
-		return err
-	}
-	if r.PathValue("id") != who.SessionID {
-		return onlyCurrent()
-	}
-	if _, err := s.endSession(w, r); err != nil {
-		return err
-	}
-	noStore(w)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// revokeSessions would end several sessions at once, which needs a store.
-func (s *Server) revokeSessions(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.cookieSession(r); err != nil {
-		return err
-	}
-	if scope := r.URL.Query().Get("scope"); scope != "others" && scope != "all" {
-		return &page.Error{Status: http.StatusBadRequest, Code: "invalid_scope", Message: "scope must be others or all."}
-	}
-	return onlyCurrent()
-}
-
-func onlyCurrent() error {
-	return &page.Error{Status: http.StatusConflict, Code: "strategy_unsupported",
-		Message: "Only the current session can be ended while session.store is cookie; the others are known to their browsers alone."}
+	return err
 }
 
 // userinfo answers in the shape that oauth2-proxy's endpoint has.
@@ -233,6 +208,9 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 
 // token hands the minted JWT to scripts that call another service.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
+	if s.ExposeTokens == ExposeNone {
+		return &page.Error{Status: http.StatusNotFound, Message: "Pages get no tokens here."}
+	}
 	who, err := s.signedIn(r)
 	if err != nil {
 		return err

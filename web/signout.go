@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"authproxy/identity"
 	"authproxy/oauth"
 	"authproxy/page"
 	"authproxy/session"
@@ -55,7 +56,7 @@ func (s *Server) askSignOut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	form := page.SignOut{User: display(&current.User), Action: s.Prefix + "/sign-out", ReturnURL: rd, FormAction: []string{rd, onwards}}
+	form := page.SignOut{User: display(&current.User), Action: s.Prefix + "/sign-out", ReturnURL: rd, Everywhere: s.Sessions.Store != nil, FormAction: []string{rd, onwards}}
 	if s.outside(r.Host) {
 		form.FormAction = append(form.FormAction, s.PublicURL.String())
 	}
@@ -96,19 +97,18 @@ func display(u *session.User) string {
 // signOut ends the session, and succeeds again when there is none any more.
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 	asked := askedReturn(r.URL.Query())
+	scope := r.URL.Query().Get("scope")
 	if !wantsJSON(r) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		if err := r.ParseForm(); err != nil {
 			return &page.Error{Status: http.StatusBadRequest, Err: err}
 		}
-		asked = r.Form.Get("rd")
+		asked, scope = r.Form.Get("rd"), r.Form.Get("scope")
 	}
-	rd := s.afterSignOutURL(r, asked)
-	ended, err := s.endSession(w, r)
-	if err != nil {
+	if err := s.alsoElsewhere(r, scope); err != nil {
 		return err
 	}
-	target, err := s.signedOutTo(r, ended, rd)
+	target, err := s.leave(w, r, asked)
 	if err != nil {
 		return err
 	}
@@ -119,6 +119,34 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	redirect(w, target, http.StatusSeeOther)
 	return nil
+}
+
+// alsoElsewhere ends the other sessions of the person if scope is all. Without a
+// session there is nobody to do it for.
+func (s *Server) alsoElsewhere(r *http.Request, scope string) error {
+	if scope != "all" {
+		return nil
+	}
+	who, err := s.who(r)
+	if errors.Is(err, identity.ErrAnonymous) || errors.Is(err, identity.ErrBearer) {
+		return nil
+	}
+	if err != nil || who.Session == nil {
+		return err
+	}
+	_, err = s.revokeOthers(r, who)
+	return err
+}
+
+// leave ends the session of r and returns where the browser goes next, on its way
+// to asked.
+func (s *Server) leave(w http.ResponseWriter, r *http.Request, asked string) (string, error) {
+	rd := s.afterSignOutURL(r, asked)
+	ended, err := s.endSession(w, r)
+	if err != nil {
+		return "", err
+	}
+	return s.signedOutTo(r, ended, rd)
 }
 
 // afterSignOutURL returns where a browser ends that signs out with r. The way may

@@ -44,6 +44,13 @@ import (
 	"authproxy/token"
 )
 
+// How a page's scripts get our tokens.
+const (
+	ExposeEndpoint = "token_endpoint" // from /token
+	ExposeSession  = "session"        // with /session, too
+	ExposeNone     = "none"           // not at all
+)
+
 // Config is what a [Server] needs.
 type Config struct {
 	// Prefix is the path that everything here lies below, such as "/auth".
@@ -61,6 +68,8 @@ type Config struct {
 	Identity  *identity.Resolver
 	Tokens    *token.Issuer
 	Pages     *page.Renderer
+	// ExposeTokens says how scripts get our tokens; "" means ExposeEndpoint.
+	ExposeTokens string
 	// Sealer and Cookies are for the cookies of sign-ins under way. The domain in
 	// Cookies is that of the session's cookie; hosts outside it get their sessions
 	// by the hand-off.
@@ -123,12 +132,11 @@ func New(c Config) (*Server, error) {
 			return nil, errors.New("web: redirects.after_sign_in and redirects.after_sign_out must be a path, or a URL of one of our hosts")
 		}
 	}
-	s.routes()
-	return s, nil
+	return s, s.routes()
 }
 
 // routes is everything below the prefix.
-func (s *Server) routes() {
+func (s *Server) routes() error {
 	s.mux = http.NewServeMux()
 	for pattern, handler := range map[string]page.HandlerFunc{
 		"GET /sign-in":             s.signIn,
@@ -149,6 +157,8 @@ func (s *Server) routes() {
 		"GET /sessions":         s.listSessions,
 		"DELETE /sessions":      s.sameOrigin(s.revokeSessions),
 		"DELETE /sessions/{id}": s.sameOrigin(s.revokeSession),
+		"GET /account":          s.account,
+		"POST /account":         s.sameOrigin(s.changeAccount),
 		"GET /userinfo":         s.userinfo,
 		"GET /token":            s.token,
 		"GET /providers":        s.listProviders,
@@ -160,11 +170,19 @@ func (s *Server) routes() {
 		method, local, _ := strings.Cut(pattern, " ")
 		s.mux.Handle(method+" "+s.Prefix+local, s.Pages.Handler(handler))
 	}
+	for name, contentType := range clientTypes() {
+		handler, err := clientFile(name, contentType)
+		if err != nil {
+			return err
+		}
+		s.mux.Handle("GET "+s.Prefix+"/"+name, s.Pages.Handler(handler))
+	}
 	if s.OAuth2Proxy {
 		s.aliases()
 	}
 	// With "/static/" the mux would redirect "/static".
 	s.mux.Handle("GET "+s.Prefix+"/static/{file}", http.StripPrefix(s.Prefix, s.Pages.Static()))
+	return nil
 }
 
 // ServeHTTP answers r, whose path lies below the prefix. What is not a route is

@@ -167,7 +167,7 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 	own, err := web.New(web.Config{
 		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
-		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages,
+		Providers: a.providers, Sessions: a.sessions, Identity: a.identity, Tokens: tokens, Pages: pages, ExposeTokens: cfg.JWT.Expose,
 		Sealer: sealer, Cookies: cookieOptions(cfg, outside), OAuth2Proxy: cfg.Compat.OAuth2Proxy,
 		OriginalURL: trusted.OriginalURL,
 		ClientIP:    func(r *http.Request) string { return trusted.ClientIP(r).String() },
@@ -190,9 +190,17 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 		Strip: cfg.Identity.Strip, OwnsCookie: func(name string) bool { return jar.Owns(name) || web.OwnsCookie(name) },
 		OAuth2Proxy: cfg.Compat.OAuth2Proxy, Convention: cfg.Compat.Convention,
 		Pages: pages, Hosts: hosts, MaxUpgraded: cfg.WebSocket.MaxLifetime,
-		AllowedOrigins: cfg.WebSocket.AllowedOrigins, LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
+		AllowedOrigins: cfg.WebSocket.AllowedOrigins, AppendHTML: appendix(cfg), LogRequests: cfg.Log.Requests, AccessLog: a.accessLog, Log: a.log, Registerer: a.metrics,
 	})
 	return err
+}
+
+// appendix returns what is added to the upstreams' pages.
+func appendix(cfg *config.Config) string {
+	if !cfg.HTML.InjectClient {
+		return ""
+	}
+	return web.ClientTag(cfg.Prefix)
 }
 
 // ourHosts returns the hosts that are ours. A rule or a route for any other
