@@ -54,13 +54,20 @@ func (a *app) awaitStore(ctx context.Context) error {
 	if a.store == nil {
 		return nil
 	}
+	err := askStore(ctx, a.store, func(error) bool { return false })
+	a.storeSeen.Store(err == nil)
+	return err
+}
+
+// askStore asks store until it answers or ctx ends, or fails in a way that final
+// says will not pass.
+func askStore(ctx context.Context, store session.Store, final func(error) bool) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, askTimeout)
-		err := a.store.Ping(attempt)
+		err := store.Ping(attempt)
 		cancel()
-		if err == nil {
-			a.storeSeen.Store(true)
-			return nil
+		if err == nil || final(err) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -82,9 +89,10 @@ func (a *app) checkStore(ctx context.Context, mode string, out io.Writer) error 
 	if made, err := a.checkFile(out); made || err != nil {
 		return err
 	}
-	err := a.awaitStore(ctx)
+	wrongTables := func(err error) bool { return errors.Is(err, sqlstore.ErrSchema) }
+	err := askStore(ctx, a.store, wrongTables)
 	switch {
-	case errors.Is(err, sqlstore.ErrSchema) && mode == "auto":
+	case wrongTables(err) && mode == "auto":
 		_, err := fmt.Fprintln(out, "the session store answers; its tables are brought up to date at start")
 		return err
 	case err != nil:
