@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"authproxy/session"
 )
@@ -103,4 +104,83 @@ func TestCheckTriesTheStoreAndChangesNothing(t *testing.T) {
 	o.signIn(t, "alice") // makes them
 	check(with("sqlite:"+file), 0, "the session store answers, and tells what changes")
 	check(with("memory"), 0, "the session store answers, and tells what changes")
+}
+
+// The keys of a ring that rotates, the newer one last.
+const oldKey, newKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="
+
+func TestANewKeySealsTheProvidersTokensInTheStoreAnew(t *testing.T) {
+	o := newOffice(t, "session: {store: \"STORE\"}\n")
+	file := strings.TrimPrefix(o.config.Session.Store, "sqlite:")
+	sealed := func() string {
+		return rows(t, file, `SELECT coalesce("refreshToken",'') FROM session_credential`)
+	}
+	cookies := o.signInWithTokens(t)
+	before := sealed()
+	if before == "" || strings.Contains(before, "refresh-secret") {
+		t.Fatalf("the store holds the refresh token as %q, want it sealed", before)
+	}
+	o.close()
+
+	rotated := o.withKeys(t, newKey+", "+oldKey)
+	go rotated.run(t.Context())
+	for begun := time.Now(); sealed() == before; { // until it was done in the background
+		if time.Since(begun) > time.Minute {
+			t.Fatal("the tokens were not sealed anew within a minute")
+		}
+	}
+	if s, err := rotated.sessions.Lookup(cookies); err != nil || s.Tokens.Refresh != "refresh-secret" {
+		t.Errorf("after the rotation: %v, %v; want the session with its token", s, err)
+	}
+	rotated.close()
+
+	// The old key goes: its cookies end, what is in the store does not.
+	after := o.withKeys(t, newKey)
+	if n, err := after.sessions.Reseal(t.Context()); n != 0 || err != nil {
+		t.Errorf("without the old key Reseal = %d, %v; want nothing left that is sealed with it", n, err)
+	}
+	if _, err := after.sessions.Lookup(cookies); !errors.Is(err, session.ErrNone) {
+		t.Errorf("a cookie of the key that is gone: %v, want none", err)
+	}
+}
+
+// signInWithTokens starts a session with a refresh token and returns a request of
+// its browser.
+func (o *office) signInWithTokens(t *testing.T) *http.Request {
+	t.Helper()
+	rec, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+	s := &session.Session{
+		User:   session.User{Provider: "corp", Issuer: "http://127.0.0.1:9", Subject: "1", Email: "alice@example.com", EmailVerified: true},
+		Tokens: session.Tokens{Refresh: "refresh-secret"},
+	}
+	if _, err := o.sessions.Start(rec, r, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range rec.Result().Cookies() {
+		r.AddCookie(c)
+	}
+	return r
+}
+
+// withKeys returns a server on the same store with other keys.
+func (o *office) withKeys(t *testing.T, keys string) *app {
+	t.Helper()
+	text, err := os.ReadFile(o.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "authproxy.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), oldKey, keys, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, _, err := load(environment{args: []string{"--config", file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := build(cfg, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.close)
+	return a
 }
