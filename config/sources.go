@@ -314,6 +314,10 @@ func (l *loader) readSecrets() {
 			l.setSecret(path, &p.ClientSecret, text)
 		}
 	}
+	a := &l.cfg.Admin
+	if text := l.readSecret("admin.token", a.Token != "", a.TokenFile); text != "" {
+		l.setSecret("admin.token", &a.Token, text)
+	}
 	s := &l.cfg.Session
 	_, given := l.origins["session.store"]
 	if text := l.readSecret("session.store", given, s.StoreFile); text != "" {

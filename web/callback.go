@@ -193,6 +193,9 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR,
 		Tokens: keep(id.Tokens, s.Identity.Config.Authorization),
 	}
+	if s.Sessions.Store != nil { // by which the provider may end it; see backchannelLogout
+		begun.ProviderSID = id.SID
+	}
 	if begun.AuthTime.IsZero() {
 		begun.AuthTime = s.Now()
 	}
@@ -276,9 +279,10 @@ func (s *Server) audit(r *http.Request, event string, args ...any) {
 	s.logAudit(r, event, args...)
 }
 
-// logAudit is [Server.audit] for what the session store keeps by itself.
+// logAudit is [Server.audit] for acts of which package session records each
+// session that they end.
 func (s *Server) logAudit(r *http.Request, event string, args ...any) {
-	args = append([]any{"event", event, "request_id", r.Header.Get("X-Request-Id"), "client_ip", s.ClientIP(r)}, args...)
+	args = append([]any{"event", event, "request_id", r.Header.Get("X-Request-Id"), "client_ip", s.ClientIP(r), "user_agent", r.UserAgent()}, args...)
 	s.Log.InfoContext(r.Context(), "audit", args...)
 }
 
