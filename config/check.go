@@ -58,8 +58,31 @@ func (l *loader) checkListeners() {
 	if l.ok("listen", "admin.listen") && c.Admin.Listen != "" && sameListener(c.Listen, c.Admin.Listen) {
 		l.fail("admin.listen", "takes the address of listen, but is never served in public", `choose another port, such as "127.0.0.1:9090"`)
 	}
+	l.checkAdminToken()
 	l.checkPair("tls", c.TLS.CertFile, c.TLS.KeyFile)
 	l.checkExtAuthz()
+}
+
+// minAdminToken is the least length of the admin API's token, in bytes: it can
+// end everybody's session, and be guessed at from wherever the listener is
+// reached.
+const minAdminToken = 16
+
+func (l *loader) checkAdminToken() {
+	a := l.cfg.Admin
+	if a.Token == "" || !l.ok("admin.token", "admin.token_file") {
+		return
+	}
+	setting := "admin.token"
+	if a.TokenFile != "" {
+		setting = "admin.token_file"
+	}
+	if len(a.Token) < minAdminToken || strings.ContainsFunc(a.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		l.fail(setting, "is no token: fewer than 16 characters, or others than visible ASCII ones", "make one with: openssl rand -base64 32")
+	}
+	if a.Listen == "" && l.ok("admin.listen") {
+		l.warnings = append(l.warnings, Warning{setting, "has no effect without admin.listen", "set admin.listen, or remove it"})
+	}
 }
 
 // checkPair judges a certificate and its key, settings of group.

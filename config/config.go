@@ -48,7 +48,7 @@ type Config struct {
 
 	Listen    string   `yaml:"listen" default:":4180" example:"\"127.0.0.1:4180\"" doc:"The address to serve on."`
 	TLS       TLS      `yaml:"tls" doc:"Serve HTTPS. Without these, authproxy speaks HTTP and expects TLS to end in front of it."`
-	Admin     Admin    `yaml:"admin" doc:"The listener for operators: health and metrics. Nothing of it is ever served on the public listener."`
+	Admin     Admin    `yaml:"admin" doc:"The listener for operators: health, metrics and the admin API. Nothing of it is ever served on the public listener."`
 	PublicURL *url.URL `yaml:"public_url" example:"https://app.example.com" doc:"The address that browsers use. Redirect URIs and cookies follow from it, never from a request's headers. Required. Plain http is for loopback addresses, or needs cookie.insecure."`
 	Prefix    string   `yaml:"prefix" default:"/auth" example:"/auth" doc:"Everything below this path belongs to authproxy and never reaches the upstream."`
 
@@ -87,7 +87,9 @@ type TLS struct {
 
 // Admin is the listener for operators.
 type Admin struct {
-	Listen string `yaml:"listen" default:"127.0.0.1:9090" example:"\"127.0.0.1:9090\"" doc:"The address of the admin listener. An empty text in the file, or --admin.listen=, turns it off."`
+	Listen    string `yaml:"listen" default:"127.0.0.1:9090" example:"\"127.0.0.1:9090\"" doc:"The address of the admin listener. An empty text in the file, or --admin.listen=, turns it off."`
+	Token     string `yaml:"token" secret:"true" example:"a-long-random-text" doc:"The bearer token of the admin API, at least 16 characters: sessions listed and ended, people banned. Without a token there is no admin API."`
+	TokenFile string `yaml:"token_file" example:"/run/secrets/admin_token" doc:"A file that holds token, instead of token."`
 }
 
 // Upstream is an application behind authproxy.

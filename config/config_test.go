@@ -61,6 +61,8 @@ func source(file string) Source {
 		"c.yaml":                          file,
 		"/run/secrets/client_secret":      "secret from a file\n",
 		"/run/secrets/app_password":       "a password from a file\n",
+		"/run/secrets/admin_token":        "an-admin-token-of-a-file\n",
+		"/run/secrets/short_token":        "too-short\n",
 		"/run/secrets/session_store":      "postgres://u:p@db/x\n",
 		"/run/secrets/session_listen_url": "postgres://u:p@direct/x\n",
 		"/run/secrets/cookie_keys":        "# first seals\n" + keyA + "\n\n" + keyB + "\n",
@@ -107,7 +109,7 @@ func TestMinimalFileGetsTheDefaults(t *testing.T) {
 		return k
 	}
 	want := &Config{
-		File: "c.yaml", Listen: ":4180", Admin: Admin{"127.0.0.1:9090"},
+		File: "c.yaml", Listen: ":4180", Admin: Admin{Listen: "127.0.0.1:9090"},
 		PublicURL: &url.URL{Scheme: "https", Host: "app.example.com"}, Prefix: "/auth",
 		Upstream: &Upstream{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:8080"}, PassHost: true},
 		Providers: []Provider{{
@@ -169,7 +171,7 @@ func TestUpdateAgeFollowsAShorterMaxAge(t *testing.T) {
 func TestFullFileIsReadAsWritten(t *testing.T) {
 	got := mustLoad(t, source(readTestdata(t, "full.yaml")))
 	want := &Config{
-		File: "c.yaml", Listen: "0.0.0.0:8443", TLS: TLS{"/etc/authproxy/tls.crt", "/etc/authproxy/tls.key"}, Admin: Admin{"127.0.0.1:9191"},
+		File: "c.yaml", Listen: "0.0.0.0:8443", TLS: TLS{"/etc/authproxy/tls.crt", "/etc/authproxy/tls.key"}, Admin: Admin{"127.0.0.1:9191", "an-admin-token-of-a-file", "/run/secrets/admin_token"},
 		PublicURL: &url.URL{Scheme: "https", Host: "app.example.com"}, Prefix: "/sso/auth",
 		Upstream: &Upstream{URL: &url.URL{Scheme: "https", Host: "10.1.2.3:8443"}, CAFile: "/etc/authproxy/upstream-ca.crt",
 			Headers: map[string]string{"X-Dept": "dept {{ claims.department }}"}, Cookies: map[string]string{"token": "jwt"},
@@ -263,6 +265,8 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"tls.cert_file", "/c", "/c", "/c", "tls: {key_file: /k}"},
 		{"tls.key_file", "/k", "/k", "/k", "tls: {cert_file: /c}"},
 		{"admin.listen", "127.0.0.1:1", `"127.0.0.1:1"`, "127.0.0.1:1", ""},
+		{"admin.token", "an-admin-token-x", "an-admin-token-x", "an-admin-token-x", ""},
+		{"admin.token_file", "/run/secrets/admin_token", "/run/secrets/admin_token", "/run/secrets/admin_token", ""},
 		{"public_url", "https://A.Example.com:443/", `"https://A.Example.com:443/"`, "https://a.example.com", ""},
 		{"prefix", "/x", "/x", "/x", ""},
 		{"upstream", "https://up:1/", `"https://up:1/"`, "https://up:1", ""},

@@ -238,9 +238,9 @@ func TestFullFileSetsEverySetting(t *testing.T) {
 		set[strings.Replace(name.String(), "/identity/roles/admin", "/identity/roles*", 1)] = true
 		set[strings.Replace(name.String(), "/identity/claims/company", "/identity/claims*", 1)] = true
 	}
-	set["/session/store"], set["/session/listen_url"] = true, true                        // they exclude the files; the settings' rows have them
-	set["/cookie/keys"] = true                                                            // excludes keys_file; TestMinimalFileGetsTheDefaults has the other
-	for _, as := range []string{"ca_file", "headers", "cookies", "basic/password_file"} { // upstream has them
+	set["/session/store"], set["/session/listen_url"], set["/admin/token"] = true, true, true // they exclude the files; the settings' rows have them
+	set["/cookie/keys"] = true                                                                // excludes keys_file; TestMinimalFileGetsTheDefaults has the other
+	for _, as := range []string{"ca_file", "headers", "cookies", "basic/password_file"} {     // upstream has them
 		set["/routes*/upstream/"+as] = true
 	}
 	set["/upstream/basic/password"] = true // excludes password_file; a route has it

@@ -318,6 +318,10 @@ func (l *loader) readSecrets() {
 	for i, r := range l.cfg.Routes {
 		l.readPassword(fmt.Sprintf("routes[%d].upstream", i), r.Upstream)
 	}
+	a := &l.cfg.Admin
+	if text := l.readSecret("admin.token", a.Token != "", a.TokenFile); text != "" {
+		l.setSecret("admin.token", &a.Token, text)
+	}
 	s := &l.cfg.Session
 	_, given := l.origins["session.store"]
 	if text := l.readSecret("session.store", given, s.StoreFile); text != "" {

@@ -98,8 +98,8 @@ func (f *fleet) transportTo(address string) *http.Transport {
 	}}
 }
 
-// A guest is a browser with a session whose fate the test knows.
-type guest struct {
+// A holder is a browser with a session whose fate the test knows.
+type holder struct {
 	cookie string
 
 	mu      sync.Mutex
@@ -109,7 +109,7 @@ type guest struct {
 }
 
 // signIn signs somebody in at r.
-func (f *fleet) signIn(t *testing.T, r *replica) *guest {
+func (f *fleet) signIn(t *testing.T, r *replica) *holder {
 	t.Helper()
 	browser := newClient(t, r.client.Transport.(*http.Transport))
 	signIn(t, browser, f.base, "alice")
@@ -117,20 +117,20 @@ func (f *fleet) signIn(t *testing.T, r *replica) *guest {
 	if cookie == "" {
 		t.Fatal("the sign-in left no session cookie")
 	}
-	return &guest{cookie: cookie}
+	return &holder{cookie: cookie}
 }
 
 // visit asks r for a page in v's name, signed in or not.
-func (f *fleet) visit(r *replica, v *guest) (*http.Response, error) {
+func (f *fleet) visit(r *replica, v *holder) (*http.Response, error) {
 	return f.send(r, v, http.MethodGet, "/page")
 }
 
 // signOut signs v out at r.
-func (f *fleet) signOut(r *replica, v *guest) (*http.Response, error) {
+func (f *fleet) signOut(r *replica, v *holder) (*http.Response, error) {
 	return f.send(r, v, http.MethodPost, "/auth/sign-out")
 }
 
-func (f *fleet) send(r *replica, v *guest, method, path string) (*http.Response, error) {
+func (f *fleet) send(r *replica, v *holder, method, path string) (*http.Response, error) {
 	req, err := http.NewRequest(method, f.base+path, nil)
 	if err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func TestARevocationCountsAtTheOtherReplicaAtOnce(t *testing.T) {
 }
 
 // expect fails unless r answers v with want.
-func (f *fleet) expect(t *testing.T, r *replica, v *guest, want int) {
+func (f *fleet) expect(t *testing.T, r *replica, v *holder, want int) {
 	t.Helper()
 	res, err := f.visit(r, v)
 	if err := errors.Join(err, orStatus(res, want)); err != nil {
@@ -198,7 +198,7 @@ func orStatus(res *http.Response, want int) error {
 
 // untilRefused asks r in v's name until it refuses, and returns how long after
 // ended the first refused request was answered.
-func (f *fleet) untilRefused(t *testing.T, r *replica, v *guest, ended time.Time) time.Duration {
+func (f *fleet) untilRefused(t *testing.T, r *replica, v *holder, ended time.Time) time.Duration {
 	t.Helper()
 	for {
 		began := time.Now()
@@ -220,11 +220,11 @@ func (f *fleet) untilRefused(t *testing.T, r *replica, v *guest, ended time.Time
 // the test knows of the session.
 type trial struct {
 	*fleet
-	t      *testing.T
-	guests []*guest
+	t       *testing.T
+	holders []*holder
 
 	mu   sync.Mutex
-	left []*guest // in the order in which they signed out
+	left []*holder // in the order in which they signed out
 
 	broken   atomic.Int32 // how many faults there are now
 	repaired atomic.Int64 // Unix nanoseconds of when the last one was over
@@ -244,7 +244,7 @@ func TestNoFaultOfTheStoreServesARevokedSessionOrRefusesALiveOne(t *testing.T) {
 			t.Parallel()
 			tr := &trial{fleet: startFleet(t, kind), t: t}
 			for i := range 200 {
-				tr.guests = append(tr.guests, tr.signIn(t, tr.replicas[i%2]))
+				tr.holders = append(tr.holders, tr.signIn(t, tr.replicas[i%2]))
 			}
 			stop := tr.load()
 			time.Sleep(effectiveWithin + time.Second) // while nothing is broken
@@ -282,7 +282,7 @@ func (tr *trial) load() (stop func()) {
 		})
 	}
 	for i := range 3 {
-		leaving := tr.guests[i*50 : (i+1)*50] // the others stay
+		leaving := tr.holders[i*50 : (i+1)*50] // the others stay
 		wg.Go(func() {
 			for _, v := range leaving {
 				if ctx.Err() != nil {
@@ -298,14 +298,14 @@ func (tr *trial) load() (stop func()) {
 
 // pick returns anybody or, half of the time, one of those who left last: they are
 // the ones whom a replica may still take for live.
-func (tr *trial) pick() *guest {
+func (tr *trial) pick() *holder {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	last := tr.left[max(0, len(tr.left)-6):]
 	if len(last) > 0 && rand.N(2) == 0 {
 		return last[rand.N(len(last))]
 	}
-	return tr.guests[rand.N(len(tr.guests))]
+	return tr.holders[rand.N(len(tr.holders))]
 }
 
 // during breaks something for longer than a revocation may take, and waits until
@@ -325,7 +325,7 @@ func (tr *trial) during(fault string, unavailable bool, begin, end func()) {
 	}
 	for _, r := range tr.replicas {
 		eventually(tr.t, ridesOut, func() error {
-			res, err := tr.visit(r, tr.guests[len(tr.guests)-1])
+			res, err := tr.visit(r, tr.holders[len(tr.holders)-1])
 			return errors.Join(err, orStatus(res, http.StatusOK))
 		})
 	}
@@ -338,7 +338,7 @@ func (tr *trial) faulty(since time.Time) bool {
 }
 
 // end signs v out, at one replica or the other, until one says that it is done.
-func (tr *trial) end(v *guest) {
+func (tr *trial) end(v *holder) {
 	v.mu.Lock()
 	v.doomed = true
 	v.mu.Unlock()
@@ -367,7 +367,7 @@ func (tr *trial) end(v *guest) {
 }
 
 // check lets v visit r and checks the answer.
-func (tr *trial) check(r *replica, v *guest) {
+func (tr *trial) check(r *replica, v *holder) {
 	began := time.Now()
 	res, err := tr.visit(r, v)
 	if err == nil {
@@ -379,7 +379,7 @@ func (tr *trial) check(r *replica, v *guest) {
 }
 
 // judge returns what is wrong with r's answer to a request that began then.
-func (tr *trial) judge(r *replica, v *guest, res *http.Response, began time.Time) error {
+func (tr *trial) judge(r *replica, v *holder, res *http.Response, began time.Time) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	late := began.Sub(v.ended)
@@ -428,7 +428,7 @@ func (tr *trial) countsOf(began time.Time) *counts {
 func (tr *trial) aftermath() {
 	tr.t.Helper()
 	ended := 0
-	for _, v := range tr.guests {
+	for _, v := range tr.holders {
 		want := http.StatusOK
 		if v.doomed {
 			want = http.StatusUnauthorized

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -26,6 +28,24 @@ func (m *Manager) Record(e Event) {
 	if m.stored != nil {
 		m.stored.record(e)
 	}
+}
+
+// note is [Manager.Record] for what this package does itself, which nobody else
+// logs.
+func (t *stored) note(e Event) {
+	args := []any{"event", e.Type}
+	for _, pair := range [][2]string{
+		{"client_ip", e.IP}, {"user_agent", trimUserAgent(e.UserAgent)}, {"user", e.UserID}, {"session", e.SessionID}, {"actor", e.ActorID},
+	} {
+		if pair[1] != "" {
+			args = append(args, pair[0], pair[1])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Detail)) {
+		args = append(args, name, e.Detail[name])
+	}
+	t.Log.Info("audit", args...)
+	t.record(e)
 }
 
 func (t *stored) record(e Event) {

@@ -141,7 +141,7 @@ func (t *stored) expel(ctx context.Context, row *Row, why string) error {
 	t.kill(row.ID)
 	if len(ended) > 0 {
 		t.metrics.ended.WithLabelValues(why).Inc()
-		t.record(Event{Type: "session_revoked", UserID: row.User.ID, SessionID: row.ID, IP: row.IP, UserAgent: row.UserAgent, Detail: map[string]string{"cause": why}})
+		t.note(Event{Type: "session_revoked", UserID: row.User.ID, SessionID: row.ID, IP: row.IP, UserAgent: row.UserAgent, Detail: map[string]string{"cause": why}})
 	}
 	return ErrNone
 }

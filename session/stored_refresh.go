@@ -218,7 +218,7 @@ func (t *stored) giveUp(ctx context.Context, h *held, row *Row, cause error) (st
 	}
 	if len(ended) > 0 {
 		t.metrics.ended.WithLabelValues("revoked").Inc()
-		t.record(Event{Type: "refresh_failed", UserID: row.User.ID, SessionID: h.id, IP: row.IP, UserAgent: row.UserAgent, Detail: map[string]string{"cause": cause.Error()}})
+		t.note(Event{Type: "refresh_failed", UserID: row.User.ID, SessionID: h.id, IP: row.IP, UserAgent: row.UserAgent, Detail: map[string]string{"cause": cause.Error()}})
 	}
 	return outcomeRevoked, nil
 }

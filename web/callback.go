@@ -214,10 +214,35 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	// Without the provider's word nobody knows when the person was authenticated:
 	// a provider that remembers its people sends them straight back.
 	begun := &session.Session{
-		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR, ACR: id.ACR, ProviderSID: id.SID,
+		User: u, IP: s.ClientIP(r), UserAgent: r.UserAgent(), AuthTime: id.AuthTime, AMR: id.AMR, ACR: id.ACR,
 		Tokens: keep(id.Tokens, s.tokensWanted()...),
 	}
+	if s.Sessions.Store != nil { // by which the provider may end it; see backchannelLogout
+		begun.ProviderSID = id.SID
+	}
 	dropped, err := s.Sessions.Start(w, r, begun)
+	if err != nil {
+		return s.notStarted(r, p, &u, rd, err)
+	}
+	if dropped {
+		s.Log.WarnContext(r.Context(), "provider tokens do not fit the session cookie and were left out; upstreams do not get them, or they are not refreshed",
+			"provider", p.ID(), "user", u.ID)
+	}
+	if err := s.Guard.Give(w, r, u.ID); err != nil {
+		return err
+	}
+	s.flows.clear(w, r, signedOutCookie)
+	if err := s.noteSignIn(w, r); err != nil {
+		return err
+	}
+	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
+	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
+	return nil
+}
+
+// notStarted returns the answer to u, whose sign-in was fine and whose session
+// could not begin.
+func (s *Server) notStarted(r *http.Request, p *oauth.Provider, u *session.User, rd string, err error) error {
 	if errors.Is(err, cookie.ErrTooLarge) {
 		s.failed(r, p, "too_large", err)
 		return &page.Error{
@@ -235,23 +260,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 			Account: u.Email, SwitchAccount: s.switchAccount(rd),
 		}
 	}
-	if err != nil {
-		return err
-	}
-	if dropped {
-		s.Log.WarnContext(r.Context(), "provider tokens do not fit the session cookie and were left out; upstreams do not get them, or they are not refreshed",
-			"provider", p.ID(), "user", u.ID)
-	}
-	if err := s.Guard.Give(w, r, u.ID); err != nil {
-		return err
-	}
-	s.flows.clear(w, r, signedOutCookie)
-	if err := s.noteSignIn(w, r); err != nil {
-		return err
-	}
-	s.metrics.signIns.WithLabelValues(p.ID(), "success").Inc()
-	s.audit(r, "sign_in", "provider", p.ID(), "user", u.ID, "session", begun.ID)
-	return nil
+	return err
 }
 
 // claimsTooLarge is the page for a person of whom more is to be kept than can
@@ -310,9 +319,10 @@ func (s *Server) audit(r *http.Request, event string, args ...any) {
 	s.logAudit(r, event, args...)
 }
 
-// logAudit is [Server.audit] for what the session store keeps by itself.
+// logAudit is [Server.audit] for acts of which package session records each
+// session that they end.
 func (s *Server) logAudit(r *http.Request, event string, args ...any) {
-	args = append([]any{"event", event, "request_id", r.Header.Get("X-Request-Id"), "client_ip", s.ClientIP(r)}, args...)
+	args = append([]any{"event", event, "request_id", r.Header.Get("X-Request-Id"), "client_ip", s.ClientIP(r), "user_agent", r.UserAgent()}, args...)
 	s.Log.InfoContext(r.Context(), "audit", args...)
 }
 

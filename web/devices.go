@@ -142,7 +142,7 @@ func (s *Server) revoke(r *http.Request, who *identity.Who, which session.Select
 			Message: "Only the current session can be ended while session.store is cookie; the others are known to their browsers alone."}
 	}
 	if err == nil && n > 0 {
-		s.logAudit(r, "session_revoked", "user", who.User.ID, "by_session", who.SessionID, "sessions", n)
+		s.logAudit(r, "sessions_revoked", "user", who.User.ID, "by_session", who.SessionID, "sessions", n)
 	}
 	return n, err
 }

@@ -87,7 +87,7 @@ func TestAPersonEndsTheirOwnSessionsOnly(t *testing.T) {
 	if a, _ := b.api("DELETE", "/auth/sessions/"+b.sessionID(), ""); a.StatusCode != http.StatusNoContent || b.jar.ours()["__Host-authproxy_session"] != "" {
 		t.Errorf("DELETE of the current session = %d, cookies %v; want 204 and no cookie", a.StatusCode, b.jar.ours())
 	}
-	if got := s.log.String(); strings.Count(got, "event=session_revoked") != 1 || strings.Count(got, "event=sign_out") != 1 {
+	if got := s.log.String(); strings.Count(got, "event=sessions_revoked") != 1 || strings.Count(got, "event=sign_out") != 1 {
 		t.Errorf("the log does not hold one session_revoked and one sign_out:\n%s", got)
 	}
 }

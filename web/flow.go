@@ -208,9 +208,9 @@ func isFlowID(id string) bool {
 	return len(id) >= 16 && len(id) <= 32
 }
 
-// usedFlows remembers the flows of the last minutes that were used. It is
-// bounded; what it forgets too early is still protected by the code, which the
-// provider takes once.
+// usedFlows remembers what was used in the last minutes and is good for one time:
+// flows, tickets, logout tokens. It is bounded; a flow that it forgets too early
+// is still protected by the code, which the provider takes once.
 type usedFlows struct {
 	mu    sync.Mutex
 	seen  map[string]bool
@@ -244,4 +244,17 @@ func (u *usedFlows) first(id string, now time.Time) bool {
 	u.seen[id] = true
 	u.order.PushBack(usedFlow{id, now})
 	return true
+}
+
+// forget makes id good for another time: nothing has come of the first.
+func (u *usedFlows) forget(id string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for e := u.order.Back(); e != nil; e = e.Prev() {
+		if e.Value.(usedFlow).id == id {
+			u.order.Remove(e)
+			delete(u.seen, id)
+			return
+		}
+	}
 }

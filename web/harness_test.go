@@ -80,6 +80,7 @@ type settings struct {
 	needs        func(*http.Request, string) *policy.Ask
 	foreign      []cookie.Foreign // cookies of the application
 	store        session.Store
+	storeTimeout time.Duration
 	exposeTokens string
 }
 
@@ -187,7 +188,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	must(err)
 	s.sessions, err = session.New(session.Config{
 		Sealer: sealer, Jar: jar, MaxAge: 7 * 24 * time.Hour, UpdateAge: 24 * time.Hour, AbsoluteMaxAge: 30 * 24 * time.Hour,
-		Version: 1, Now: s.clock.Now, Store: set.store,
+		Version: 1, Now: s.clock.Now, Store: set.store, StoreTimeout: set.storeTimeout,
 	})
 	must(err)
 	t.Cleanup(s.sessions.Close)

@@ -112,6 +112,7 @@ type Server struct {
 	providers map[string]*oauth.Provider
 	flows     *flows                 // sign-ins under way
 	handoffs  *flows                 // hand-offs under way
+	logouts   *usedFlows             // logout tokens that were used
 	outside   func(host string) bool // see [Outside]
 	metrics   *metrics
 }
@@ -133,7 +134,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, providers: map[string]*oauth.Provider{}, flows: flows, handoffs: handoffs,
+		Config: c, providers: map[string]*oauth.Provider{}, flows: flows, handoffs: handoffs, logouts: newUsedFlows(),
 		outside: Outside(c.Hosts, c.PublicURL, c.Cookies.Domain), metrics: newMetrics(c.Registerer),
 	}
 	for _, p := range c.Providers {
@@ -158,8 +159,11 @@ func (s *Server) routes() error {
 		// From the provider's site; the state is its proof.
 		"POST /callback/{provider}": s.callbackForm,
 		"GET /handoff":              s.handOff,
-		"GET /sign-out":             s.askSignOut,
-		"POST /sign-out":            s.sameOrigin(s.signOut),
+		// From the provider; the signature of what it posts is its proof.
+		"POST /backchannel-logout/{provider}": s.backchannelLogout,
+
+		"GET /sign-out":  s.askSignOut,
+		"POST /sign-out": s.sameOrigin(s.signOut),
 
 		"GET /session":          s.getSession,
 		"POST /session":         s.sameOrigin(s.extendSession),

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -37,6 +38,7 @@ type app struct {
 	metrics   *prometheus.Registry
 	providers []*oauth.Provider
 	store     session.Store // nil where sessions are in cookies
+	storeSeen atomic.Bool   // the store has answered once
 	sessions  *session.Manager
 	identity  *identity.Resolver
 	proxy     *proxy.Proxy
@@ -411,6 +413,7 @@ func (a *app) run(ctx context.Context) {
 		wg.Go(func() { p.Run(ctx) })
 	}
 	wg.Go(func() { a.sessions.Run(ctx) })
+	wg.Go(func() { a.awaitStore(ctx) })
 	wg.Wait()
 }
 

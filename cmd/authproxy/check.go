@@ -9,13 +9,18 @@ import (
 )
 
 // check says whether the configuration is right. It puts the server together
-// as serve would, and asks each provider for its metadata.
+// as serve would, and asks each provider for its metadata, and the store whether
+// it can be used.
 func check(ctx context.Context, env environment) error {
 	offline := slices.Contains(env.args, "--offline")
 	env.args = slices.DeleteFunc(slices.Clone(env.args), func(a string) bool { return a == "--offline" })
 	cfg, warnings, err := load(env)
 	if err != nil {
 		return err
+	}
+	mode := cfg.Session.Migrate
+	if mode == "auto" {
+		cfg.Session.Migrate = "check" // nobody expects this command to make tables
 	}
 	a, err := build(cfg, nil, env.environ)
 	if err != nil {
@@ -29,7 +34,7 @@ func check(ctx context.Context, env environment) error {
 		return err
 	}
 	if !offline {
-		if err := a.askProviders(ctx, env); err != nil {
+		if err := errors.Join(a.askProviders(ctx, env), a.checkStore(ctx, mode, env.stdout)); err != nil {
 			return err
 		}
 	}

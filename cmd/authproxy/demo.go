@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +44,12 @@ func demo(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())
 	}
-	cfg, err := demoConfig(address, issuer, app.Addr().String())
+	dir, err := os.MkdirTemp("", "authproxy-demo-")
+	if err != nil {
+		return errors.Join(err, idp.Close(), app.Close())
+	}
+	defer os.RemoveAll(dir) // after everything is closed
+	cfg, err := demoConfig(address, issuer, app.Addr().String(), filepath.Join(dir, "sessions.db"))
 	if err != nil {
 		return errors.Join(err, idp.Close(), app.Close())
 	}
@@ -77,6 +84,7 @@ const demoText = `authproxy demo
     /public/hello   everybody may see
     /admin/panel    only admins: alice may, bob may not
     /               whoever is signed in
+    /auth/account   your sessions, in a SQLite file as long as this runs
 
   By script:
     curl -sL -c jar -b jar 'http://%[1]s/auth/sign-in/demo?login_hint=alice&rd=/' -H 'Accept: application/json'
@@ -127,8 +135,8 @@ func demoIssuer(address string, idp net.Listener) string {
 }
 
 // demoConfig is the demo's configuration, read like any other.
-func demoConfig(address, issuer, app string) (*config.Config, error) {
-	file := fmt.Sprintf(demoFile, address, issuer, app, cookie.NewKey())
+func demoConfig(address, issuer, app, store string) (*config.Config, error) {
+	file := fmt.Sprintf(demoFile, address, issuer, app, cookie.NewKey(), "sqlite:"+store)
 	read := func(string) ([]byte, error) { return []byte(file), nil }
 	cfg, _, err := config.Load(config.Source{File: "demo.yaml", ReadFile: read})
 	return cfg, err
@@ -147,5 +155,6 @@ rules:
   - {name: everybody signed in, require: {signed_in: true}}
 identity: {roles: {admin: {groups: [admins]}}}
 cookie: {keys: [%[4]q]}
+session: {store: %[5]q}
 shutdown: {delay: 0s, timeout: 2s}
 `

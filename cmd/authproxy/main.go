@@ -38,9 +38,10 @@ func commands() []command {
 	return []command{
 		{"serve", "run the proxy (this is what happens without a command)", serve},
 		{"demo", "try it: proxy, identity provider and application in one, on loopback", demo},
-		{"check", "is this configuration right? also asks the providers (--offline: does not)", check},
+		{"check", "is this configuration right? also asks the providers and the store (--offline: does not)", check},
 		{"explain", "would this request be let through, and by which rule?", explain},
 		{"keys", "keys new: make a key for cookie.keys_file", keys},
+		{"sessions", "sessions list, revoke, ban, unban: who is signed in, in the store of session.store", sessions},
 		{"healthcheck", "ask the admin listener whether the proxy is alive, for images without a shell", healthcheck},
 		{"config", "config schema: print the JSON Schema of the file; config reference: the settings as Markdown", configDocs},
 		{"version", "print the version", printVersion},

@@ -219,18 +219,33 @@ type status struct{ draining atomic.Bool }
 // adminHandler serves health and metrics. It is never on the public listener.
 func (a *app) adminHandler(status *status) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { probe(w, true) })
-	// Ready does not depend on providers: sessions work without them, and a
-	// provider that is down must not take the applications along.
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { probe(w, !status.draining.Load()) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { probe(w, "") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { probe(w, a.unready(status)) })
+	if api := a.adminAPI(); api != nil {
+		mux.Handle("/admin/", api)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
 	return mux
 }
 
-func probe(w http.ResponseWriter, ok bool) {
+// unready says why requests should go elsewhere, "" if they need not. That does
+// not depend on providers: sessions work without them, and a provider that is
+// down must not take the applications along. A store that is down later does not
+// count either: all replicas would leave at once, and with them the public paths.
+func (a *app) unready(status *status) string {
+	switch {
+	case status.draining.Load():
+		return "draining"
+	case a.store != nil && !a.storeSeen.Load():
+		return "the session store has not answered yet"
+	}
+	return ""
+}
+
+func probe(w http.ResponseWriter, problem string) {
 	w.Header().Set("Cache-Control", "no-store")
-	if !ok {
-		http.Error(w, "draining", http.StatusServiceUnavailable)
+	if problem != "" {
+		http.Error(w, problem, http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ok")

@@ -2,7 +2,7 @@
 // development pages, which sign anybody in, two accounts and one client. It
 // keeps everything in memory. Refresh tokens work once; when one comes a second
 // time, everything that was granted with it ends. Of each grant that ends it
-// prints what ended it.
+// prints what ended it, and of each back-channel logout what came of it.
 //
 // Who signs in as alice+gold+otp+old is alice, in the class urn:example:gold, by
 // one-time password, and two hours ago; each of the words may be left out. Who is
@@ -36,6 +36,9 @@ const provider = new Provider(issuer, {
     response_types: ['code'],
     grant_types: ['authorization_code', 'refresh_token'],
     token_endpoint_auth_method: 'client_secret_basic',
+    // Where sessions are in cookies this is 404, which oidc-provider does not mind.
+    backchannel_logout_uri: new URL('/auth/backchannel-logout/corp', redirectURI).href,
+    backchannel_logout_session_required: true,
   }],
   claims: {
     openid: ['sub', 'amr'],
@@ -44,7 +47,9 @@ const provider = new Provider(issuer, {
     groups: ['groups'],
   },
   cookies: { keys: ['a key for tests only'] },
-  features: { devInteractions: { enabled: true }, introspection: { enabled: true }, revocation: { enabled: true } },
+  features: { backchannelLogout: { enabled: true }, devInteractions: { enabled: true }, introspection: { enabled: true }, revocation: { enabled: true } },
+  // Its own dispatcher keeps it from calling this machine, which is where the test is.
+  fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
   findAccount: (_ctx, id) => accounts[id] && { accountId: id, claims: () => ({ sub: id, ...accounts[id] }) },
   issueRefreshToken: () => true, // also without prompt=consent
   rotateRefreshToken: true,
@@ -68,6 +73,8 @@ provider.interactionFinished = (req, res, result, options) => {
 };
 
 provider.on('grant.revoked', (ctx) => console.log(`grant revoked by ${ctx.oidc.route}`));
+provider.on('backchannel.success', () => console.log('backchannel logout: success'));
+provider.on('backchannel.error', (_ctx, err) => console.log(`backchannel logout: ${err.message} ${err.cause ?? ""}`));
 
 const { hostname, port } = new URL(issuer);
 provider.listen(Number(port), hostname);
