@@ -109,7 +109,7 @@ type holder struct {
 }
 
 // where says which replica knew first; v's mutex is held.
-func (v *guest) where() string {
+func (v *holder) where() string {
 	if v.endedAt == nil {
 		return "one of both"
 	}
