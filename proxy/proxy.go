@@ -30,6 +30,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -197,6 +198,7 @@ type exchange struct {
 	given         []string // Set-Cookie lines that make them so
 	client        http.ResponseWriter
 	stop          context.CancelCauseFunc
+	ending        sync.Mutex               // held while it ends or is cancelled
 	upgraded      atomic.Pointer[upgraded] // nil while it is plain HTTP
 	reason        string                   // why an ingress got no decision, for the log
 }
@@ -274,7 +276,7 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	}
 	x.client = w
 	x.Context, x.stop = context.WithCancelCause(r.Context())
-	defer x.stop(nil)
+	defer x.finish()
 	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn, isWebSocket(r.Header)) }
 	p.open.add(x)
 	x.route.proxy.ServeHTTP(w, r.WithContext(x))
@@ -306,9 +308,18 @@ func (x *exchange) Value(key any) any {
 	return x.Context.Value(key)
 }
 
+// finish notes that x has ended by itself.
+func (x *exchange) finish() {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	x.stop(nil)
+}
+
 // cancel stops an exchange that was let through and has not ended by itself: then
 // its connection may serve the next request.
 func (x *exchange) cancel(cause error) {
+	x.ending.Lock() // so that it does not end by itself before the deadline is set
+	defer x.ending.Unlock()
 	if x.Err() != nil {
 		return
 	}

@@ -40,7 +40,7 @@ func commands() []command {
 		{"demo", "try it: proxy, identity provider and application in one, on loopback", demo},
 		{"check", "is this configuration right? also asks the providers and the store (--offline: does not)", check},
 		{"explain", "would this request be let through, and by which rule?", explain},
-		{"keys", "keys new: make a key for cookie.keys_file", keys},
+		{"keys", "keys new: make a key for cookie.keys_file; keys rotate: replace it without signing anybody out", keys},
 		{"sessions", "sessions list, revoke, ban, unban: who is signed in, in the store of session.store", sessions},
 		{"healthcheck", "ask the admin listener whether the proxy is alive, for images without a shell", healthcheck},
 		{"config", "config schema: print the JSON Schema of the file; config reference: the settings as Markdown", configDocs},
