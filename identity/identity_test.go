@@ -654,6 +654,47 @@ func TestSessionsOfARemovedProviderCountNoMore(t *testing.T) {
 	}
 }
 
+func TestClaimsInTheStoreCountForATokenWhichKeepsItsSignIn(t *testing.T) {
+	store := memstore.New(func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
+	b := newBench(t, func(c *identity.Config, s *session.Config) {
+		s.Store = store
+		c.Roles = policy.RoleMap{"auditor": {Claims: map[string][]string{"department": {"audit"}}}}
+		c.Headers = map[string]string{"X-Department": "claims.department"}
+	})
+	go b.sessions.Run(t.Context())
+	u := alice()
+	u.ID, u.Claims = session.UserID(u.Issuer, u.Subject), map[string]any{"department": "sales"}
+	w := httptest.NewRecorder()
+	// The provider did not say when: nothing else may take the time's place.
+	_, err := b.sessions.Start(w, httptest.NewRequest("GET", "/", nil), &session.Session{User: u, AMR: []string{"hwk"}, ACR: "gold"})
+	b.must(err)
+	byCookie := httptest.NewRequest("GET", "/", nil)
+	byCookie.AddCookie(w.Result().Cookies()[0])
+	raw, _, err := b.Token(b.who(byCookie))
+	b.must(err)
+	for _, department := range []string{"sales", "audit", "sales"} {
+		b.must(store.Edit(t.Context(), u.ID, func(a *session.Account, _ *int) { a.User.Claims = map[string]any{"department": department} }))
+		for name, r := range map[string]*http.Request{"cookie": byCookie, "token": bearing(raw)} {
+			who := b.who(r)
+			for end := time.Now().Add(20 * time.Second); who.User.Claims["department"] != department && time.Now().Before(end); who = b.who(r) {
+				time.Sleep(time.Millisecond)
+			}
+			p := who.Principal
+			if p.Claims["department"] != department || slices.Contains(p.Roles, "auditor") != (department == "audit") {
+				t.Errorf("%s: claims %v, roles %q, with the department %s in the store", name, p.Claims, p.Roles, department)
+			}
+			headers, err := who.Headers()
+			b.must(err)
+			if want := []identity.Header{{Name: "X-Department", Value: []string{department}}}; !cmp.Equal(headers, want) {
+				t.Errorf("%s: headers %v, want %v", name, headers, want)
+			}
+			if p.ACR != "gold" || !slices.Equal(p.AMR, []string{"hwk"}) || !p.AuthTime.IsZero() {
+				t.Errorf("%s: class %q, means %q, at %v, want gold by hwk at no known time", name, p.ACR, p.AMR, p.AuthTime)
+			}
+		}
+	}
+}
+
 func TestARoleInTheStoreCountsAtOnceForCookiesAndTokens(t *testing.T) {
 	var later atomic.Int64 // than the bench's clock
 	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(later.Load())) }
