@@ -46,6 +46,9 @@ func documents() map[string][]string {
 	}
 }
 
+// rowColumns are what claims can come from in the user's row in a database.
+func rowColumns() []string { return []string{"user.name", "user.email", "user.image", "user.role"} }
+
 // checkClaims judges the mapping of claims.
 func (l *loader) checkClaims() {
 	id := l.cfg.Identity
@@ -77,8 +80,12 @@ func (l *loader) checkClaimSource(path, from string) {
 	document, rest, _ := strings.Cut(from, ".")
 	types, known := documents()[document]
 	switch {
+	case document == "user" && l.cfg.Session.Store == "cookie":
+		l.fail(path, "comes from the user's row in a database, and there is none", "set session.store, or use id_token, userinfo or provider")
 	case document == "user":
-		l.fail(path, "comes from the user's row in a database, and there is none", "use id_token, userinfo or provider")
+		if !slices.Contains(rowColumns(), from) {
+			l.fail(path, quote(from)+" is not one of what is read of the user's row", "use one of "+strings.Join(rowColumns(), ", "))
+		}
 	case !known:
 		l.fail(path, quote(from)+" begins with no document", "begin with id_token., userinfo. or provider., as in id_token.department")
 	case rest == "" || slices.Contains(strings.Split(rest, "."), "") && !strings.Contains(rest, "://"):

@@ -300,7 +300,7 @@ type Members struct {
 
 // ClaimSource says where a claim comes from.
 type ClaimSource struct {
-	From    string `yaml:"from" required:"true" example:"id_token.org.department" doc:"A document and a path in it. Documents are id_token, userinfo and provider (the user in the API of GitHub, GitLab or Microsoft Graph). The path goes through objects by name; through lists by number, or into each entry."`
+	From    string `yaml:"from" required:"true" example:"id_token.org.department" doc:"A document and a path in it. Documents are id_token, userinfo and provider (the user in the API of GitHub, GitLab or Microsoft Graph); with a session store also user.name, user.email, user.image and user.role, as the user's row says at each check. The path goes through objects by name; through lists by number, or into each entry."`
 	Default string `yaml:"default" example:"none" doc:"The value where the provider says nothing. Without it there is no claim then."`
 }
 

@@ -111,6 +111,7 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"a path with a hole", with("identity: {claims: {a: id_token.x..y}}"), "identity.claims.a: \"id_token.x..y\" names no claim"},
 		{"a document that no provider has", with("identity: {claims: {a: provider.x}}"), "identity.claims.a: comes from provider, which none of the providers has; only github, gitlab, entra have it"},
 		{"a row without a database", with("identity: {claims: {a: user.plan}}"), "identity.claims.a: comes from the user's row in a database"},
+		{"no column of the row", with("session: {store: memory}", "identity: {claims: {a: user.plan}}"), "identity.claims.a: \"user.plan\" is not one of what is read of the user's row; use one of user.name, user.email, user.image, user.role"},
 		{"told, but not mapped", with("identity: {session_claims: [a]}"), "identity.session_claims[0]: \"a\" is not one of identity.claims"},
 		{"told under a name that is taken", with("identity: {claims: {id: id_token.x}, session_claims: [id]}"), "identity.session_claims[0]: is what GET /session tells anyway"},
 		{"a role by a claim that is not mapped", with("identity: {roles: {a: {claims: {x: [y]}}}}"), "identity.roles.a.claims.x: \"x\" is not one of identity.claims"},

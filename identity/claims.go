@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"authproxy/session"
 )
 
 // ErrClaims is wrapped by the errors of [ClaimMap.Map], which say which claim
@@ -27,7 +30,9 @@ const (
 type ClaimSource struct {
 	// From is a document and a path in it, such as "id_token.org.department". The
 	// path goes through objects by name, where a name that holds dots itself
-	// comes first; through lists by number, or into each of their entries.
+	// comes first; through lists by number, or into each of their entries. With
+	// "user.name", "user.email", "user.image" or "user.role" it is what the
+	// person's row in a session store says at each check, see [ClaimMap.WithRow].
 	From string
 	// Default is the value where there is none; "" means that there is no claim
 	// then.
@@ -61,7 +66,7 @@ func (m ClaimMap) Map(docs Documents, was map[string]any) (map[string]any, error
 	claims := map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		v, ok := m[name].value(docs, was[name])
-		if !ok {
+		if !ok || strings.HasPrefix(m[name].From, rowPrefix) {
 			continue
 		}
 		var err error
@@ -73,6 +78,33 @@ func (m ClaimMap) Map(docs Documents, was map[string]any) (map[string]any, error
 		return nil, nil
 	}
 	return claims, m.checkSize(claims)
+}
+
+// rowPrefix begins the sources that are columns of the person's row in a store.
+const rowPrefix = "user."
+
+// WithRow returns the claims of u with those that come from u itself, which is
+// read from a store at each check. They are not kept with the others, so that a
+// change of the row counts at once. It does not change u.
+func (m ClaimMap) WithRow(u *session.User) map[string]any {
+	if !m.Reads("user") {
+		return u.Claims
+	}
+	columns := map[string]string{
+		"user.name": u.Name, "user.email": u.VerifiedEmail(), "user.image": u.Image, "user.role": u.Role,
+	}
+	claims := map[string]any{}
+	maps.Copy(claims, u.Claims)
+	for name, source := range m {
+		if !strings.HasPrefix(source.From, rowPrefix) {
+			continue
+		}
+		delete(claims, name) // left from when it came from elsewhere
+		if value := cmp.Or(columns[source.From], source.Default); value != "" {
+			claims[name] = value
+		}
+	}
+	return claims
 }
 
 // checkSize names the largest claim if all are too large together.

@@ -267,6 +267,7 @@ func (r *Resolver) asNow(w *Who, s *session.Session) *Who {
 // complete fills in what follows from the person and the configuration.
 func (r *Resolver) complete(w *Who) {
 	email := w.User.VerifiedEmail()
+	w.User.Claims = r.Claims.WithRow(&w.User)
 	w.Roles = r.Roles.Roles(email, w.User.Groups, w.User.Claims)
 	if role := w.User.Role; role != "" && role != defaultRole && !slices.Contains(w.Roles, role) {
 		w.Roles = append([]string{role}, w.Roles...)

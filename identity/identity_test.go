@@ -695,6 +695,50 @@ func TestClaimsInTheStoreCountForATokenWhichKeepsItsSignIn(t *testing.T) {
 	}
 }
 
+func TestAClaimFromTheRowIsWhatTheRowSaysNow(t *testing.T) {
+	store := memstore.New(func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
+	claims := identity.ClaimMap{"plan": {From: "user.role", Default: "free"}, "mail": {From: "user.email"}, "department": {From: "id_token.department"}}
+	b := newBench(t, func(c *identity.Config, s *session.Config) {
+		s.Store, c.Claims = store, claims
+		c.Roles = policy.RoleMap{"payer": {Claims: map[string][]string{"plan": {"gold"}}}}
+	})
+	go b.sessions.Run(t.Context())
+	u := alice()
+	u.ID = session.UserID(u.Issuer, u.Subject)
+	var err error
+	u.Claims, err = claims.Map(identity.Documents{"id_token": {"department": "sales"}}, nil)
+	b.must(err)
+	if want := map[string]any{"department": "sales"}; !cmp.Equal(u.Claims, want) {
+		t.Errorf("kept at sign-in: %v, want %v and nothing of the row", u.Claims, want)
+	}
+	w := httptest.NewRecorder()
+	_, err = b.sessions.Start(w, httptest.NewRequest("GET", "/", nil), &session.Session{User: u, AuthTime: b.now})
+	b.must(err)
+	byCookie := httptest.NewRequest("GET", "/", nil)
+	byCookie.AddCookie(w.Result().Cookies()[0])
+	raw, _, err := b.Token(b.who(byCookie))
+	b.must(err)
+	for _, tt := range []struct {
+		role, plan string
+		verified   bool
+	}{{"gold", "gold", true}, {"user", "user", true}, {"", "free", false}} {
+		b.must(store.Edit(t.Context(), u.ID, func(a *session.Account, _ *int) { a.User.Role, a.User.EmailVerified = tt.role, tt.verified }))
+		want := map[string]any{"department": "sales", "plan": tt.plan}
+		if tt.verified {
+			want["mail"] = "alice@example.com"
+		}
+		for name, r := range map[string]*http.Request{"cookie": byCookie, "token": bearing(raw)} {
+			who := b.who(r)
+			for end := time.Now().Add(20 * time.Second); !cmp.Equal(who.Principal.Claims, want) && time.Now().Before(end); who = b.who(r) {
+				time.Sleep(time.Millisecond)
+			}
+			if !cmp.Equal(who.Principal.Claims, want) || slices.Contains(who.Roles, "payer") != (tt.plan == "gold") {
+				t.Errorf("%s, with the role %q: claims %v, roles %q, want %v", name, tt.role, who.Principal.Claims, who.Roles, want)
+			}
+		}
+	}
+}
+
 func TestARoleInTheStoreCountsAtOnceForCookiesAndTokens(t *testing.T) {
 	var later atomic.Int64 // than the bench's clock
 	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(later.Load())) }
