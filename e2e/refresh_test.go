@@ -20,7 +20,8 @@ func TestManyRequestsAtOnceAfterTheTokensEnd(t *testing.T) {
 	browser := openBrowser(t)
 	address := freeAddress(t)
 	base := "http://" + address
-	issuer := startOIDCProvider(t, base, "4")
+	// A fifth of the life must be more than the second that the provider rounds off.
+	issuer := startOIDCProvider(t, base, "6")
 	config := strings.Replace(oidcProviderConfig, "identity: {", "identity: {authorization: access_token, ", 1)
 	file := writeFile(t, "authproxy.yaml", fmt.Sprintf(config, address, startApp(t), issuer, newKeys(t)))
 	start(t, launch{args: []string{"--config", file}, base: base})
