@@ -179,8 +179,15 @@ func TestASessionThatLostItsTokenEndsADayAfterThePersonWasRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		copied, err := p.b.m.Accept(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), raw)
-		if err != nil || !copied.End().Equal(end) {
-			t.Errorf("restarted=%v: a copy: error %v, want it to end with the session", restart, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, s := range map[string]*Session{"the session": s, "a copy": copied} {
+			p.b.now = end.Add(-time.Second / 2)
+			longer, err := p.b.m.Extend(httptest.NewRecorder(), p.b.request(), s)
+			if err != nil || !longer.End().Equal(end) {
+				t.Errorf("restarted=%v: %s, extended: error %v, want the same end", restart, what, err)
+			}
 		}
 		p.b.now = end
 		if p.b.signedIn() {
@@ -194,7 +201,7 @@ func TestASessionThatLostItsTokenEndsADayAfterThePersonWasRead(t *testing.T) {
 
 func TestWithoutTheIntervalASessionThatLostItsTokenGoesOn(t *testing.T) {
 	p := newRotator(t, func(c *Config) { c.KeepSuperseded = true })
-	p.b.now = p.b.now.Add(2 * hour)
+	p.b.now = p.b.now.Add(2 * day)
 	p.b.restart()
 	p.fail = ErrRevoked
 	p.visit()
@@ -296,5 +303,29 @@ func TestThatNobodyCanBeReadAgainIsLoggedOnceForEachProvider(t *testing.T) {
 	}
 	if got := strings.Count(log.String(), "session.validate_interval has no effect without a refresh token"); got != 1 || !strings.Contains(log.String(), "provider=corp") {
 		t.Errorf("logged %d times, want once with the provider: %s", got, &log)
+	}
+}
+
+func TestACopyLivesForItsDayWhenThePersonWasReadBefore(t *testing.T) {
+	p := newRotator(t, every5)
+	p.b.now = p.b.now.Add(5 * time.Minute)
+	p.visit()
+	p.b.now = p.b.now.Add(4 * time.Minute)
+	s, err := p.b.m.Lookup(p.b.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := p.b.m.Copy(p.b.request(), s, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	if _, err := p.b.m.Accept(w, httptest.NewRequest("GET", "/", nil), raw); err != nil {
+		t.Fatal(err)
+	}
+	p.b.keep(w)
+	p.b.restart()
+	if s, err := p.b.m.Lookup(p.b.request()); err != nil || !s.End().Equal(p.b.now.Add(day)) {
+		t.Errorf("error %v, want a day from when the copy was made", err)
 	}
 }
