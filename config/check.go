@@ -452,6 +452,9 @@ func (l *loader) checkSession() {
 	if s.Version < 1 {
 		l.fail("session.version", "is below 1", "write 1, or raise it to void earlier sessions")
 	}
+	if s.ValidateInterval != 0 && s.ValidateInterval < time.Minute {
+		l.fail("session.validate_interval", s.ValidateInterval.String()+" is shorter than 1m, and each reading uses up a refresh token", "write 1m or more, or 0 for off")
+	}
 	if !l.ok("session.max_age") {
 		return
 	}

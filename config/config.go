@@ -263,6 +263,8 @@ type Session struct {
 	AbsoluteMaxAge time.Duration `yaml:"absolute_max_age" default:"720h" example:"30d" doc:"The end of a session however active it is, counted from sign-in. 0 means none."`
 	IdleTimeout    time.Duration `yaml:"idle_timeout" default:"0" example:"30m" doc:"End a session after this long without activity. 0 means off."`
 	Version        int           `yaml:"version" default:"1" example:"2" doc:"Raise it, and every earlier session is void."`
+
+	ValidateInterval time.Duration `yaml:"validate_interval" default:"0" example:"5m" doc:"Read the person from the provider again, with the refresh token, when that was last done this long ago, even if the tokens are still good. At least 1m. 0 means off: groups are read again, and closed accounts noticed, when the tokens end."`
 }
 
 // Cookie describes the session's cookie and holds the key ring.

@@ -200,7 +200,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		},
 		Paths: Paths{[]string{"encoded_slash", "semicolon"}},
 		Session: Session{"postgres://u:p@db/x", "/run/secrets/session_store", "neon_auth", "check", "postgres://u:p@direct/x", "/run/secrets/session_listen_url",
-			5 * time.Second, 128, 10000, 365 * 24 * time.Hour, false, 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3},
+			5 * time.Second, 128, 10000, 365 * 24 * time.Hour, false, 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3, 5 * time.Minute},
 		Cookie: Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "none", "secure", false},
 		Identity: Identity{
 			Headers: map[string]string{"X-User-Id": "user.id", "X-Session": "session.id"}, Authorization: "none",
@@ -294,6 +294,7 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"session.update_age", "90m", "90m", "1h30m0s", ""},
 		{"session.absolute_max_age", "0", "0", "0s", ""},
 		{"session.idle_timeout", "1h", "1h", "1h0m0s", ""},
+		{"session.validate_interval", "1m", "1m", "1m0s", ""},
 		{"session.version", "7", "7", "7", ""},
 		{"cookie.name", "sid", "sid", "sid", ""},
 		{"cookie.keys", keyA, "[" + keyA + "]", "[[0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31]]", ""},

@@ -96,6 +96,7 @@ func TestProblemsNamePlaceSettingAndRemedy(t *testing.T) {
 		{"a listener for another database", with("session: {store: \"sqlite:///x\", listen_url: \"postgres://x/y\"}"), "session.listen_url: has a meaning for PostgreSQL only"},
 		{"no room for sessions", with("session: {cache_mb: 0}"), "session.cache_mb: is too small"},
 		{"less than no sessions", with("session: {cache_entries: -1}"), "session.cache_entries: is too small"},
+		{"read again all the time", with("session: {validate_interval: 59s}"), "session.validate_interval: 59s is shorter than 1m"},
 		{"no time for the store", with("session: {store_timeout: 1ms}"), "session.store_timeout: is shorter than 100ms"},
 		{"a type that there is not", with("providers: [{id: a, type: saml, issuer: \"https://x\", client_id: b}]"), `providers.a.type: "saml" is not one of its values; use one of: oidc, google`},
 		{"no such source", with("identity: {headers: {X-A: user.mail}}"), "identity.headers.X-A: \"user.mail\" is not one of its values; did you mean user.email?"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -61,6 +62,14 @@ type Config struct {
 	// effect.
 	KeepSuperseded bool
 
+	// ValidateInterval is how long what the provider said about a person counts:
+	// the first request after it refreshes the tokens, which reads the person
+	// again, however long the tokens are good for. 0 means that only tokens that
+	// are due are refreshed. A session without a refresh token cannot be read
+	// again, which is logged once for each provider; one that has lost it ends a
+	// day after the person was last read.
+	ValidateInterval time.Duration
+
 	// CacheBytes bounds the memory for sessions at hand, about; 0 means 64 MiB.
 	// CacheEntries bounds their number; 0 means that only the bytes count.
 	CacheBytes   uint64
@@ -87,6 +96,8 @@ type Manager struct {
 	strategy
 	metrics *metrics
 	stored  *stored // nil without a store
+
+	unread sync.Map // ids of the providers whose people cannot be read again, as was logged
 }
 
 // strategy is what depends on where sessions are kept. Its methods are those of
@@ -113,7 +124,7 @@ func New(c Config) (*Manager, error) {
 	switch {
 	case c.Sealer == nil || c.Jar == nil:
 		return nil, errors.New("session: a sealer and a jar are required")
-	case c.MaxAge <= 0 || c.UpdateAge < 0 || c.AbsoluteMaxAge < 0 || c.IdleTimeout < 0:
+	case c.MaxAge <= 0 || c.UpdateAge < 0 || c.AbsoluteMaxAge < 0 || c.IdleTimeout < 0 || c.ValidateInterval < 0:
 		return nil, errors.New("session: max_age must be positive, the other clocks not negative")
 	case c.UpdateAge >= c.MaxAge:
 		return nil, errors.New("session: update_age must be less than max_age, or the session never slides")
@@ -151,8 +162,20 @@ func (m *Manager) Start(w http.ResponseWriter, r *http.Request, s *Session) (dro
 	dropped, err = m.start(w, r, s)
 	if err == nil {
 		m.metrics.created.WithLabelValues(s.User.Provider).Inc()
+		m.noteUnread(r.Context(), s)
 	}
 	return dropped, err
+}
+
+// noteUnread logs, once for each provider, that ValidateInterval does nothing for
+// sessions like s.
+func (m *Manager) noteUnread(ctx context.Context, s *Session) {
+	if m.ValidateInterval == 0 || m.RefreshTokens == nil || s.Tokens.Refresh != "" {
+		return
+	}
+	if _, logged := m.unread.LoadOrStore(s.User.Provider, nil); !logged {
+		m.Log.WarnContext(ctx, "session.validate_interval has no effect without a refresh token; ask the provider for one, or shorten session.max_age", "provider", s.User.Provider)
+	}
 }
 
 // begin gives s an id and clocks that begin at now.
@@ -230,7 +253,7 @@ func (m *Manager) Extend(w http.ResponseWriter, r *http.Request, s *Session) (*S
 }
 
 // Refresh renews the provider's tokens of s, a session that [Manager.Lookup]
-// returned, if that is due, and returns the session as it is now. All requests
+// returned, and reads the person again, if that is due, and returns the session as it is now. All requests
 // of the session share one refresh, whichever of its cookies they show and, with
 // a store, whichever replica they reach, and wait for it until ctx ends; the
 // refresh itself goes on then, because the provider takes a refresh token only
@@ -239,7 +262,7 @@ func (m *Manager) Extend(w http.ResponseWriter, r *http.Request, s *Session) (*S
 // It returns [ErrNone] if the session has ended, here or at the provider. Any
 // other failure leaves the session as it was.
 func (m *Manager) Refresh(ctx context.Context, s *Session) (*Session, error) {
-	if m.RefreshTokens == nil || !s.refreshDue(m.Now()) {
+	if m.RefreshTokens == nil || !m.refreshDue(s, m.Now()) {
 		return s, nil
 	}
 	return m.refresh(ctx, s)

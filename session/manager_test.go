@@ -663,6 +663,7 @@ func TestContradictingClocksAreRefused(t *testing.T) {
 		"update_age equals max_age": func(c *Config) { c.UpdateAge = c.MaxAge },
 		"no max_age":                func(c *Config) { c.MaxAge = 0 },
 		"negative idle_timeout":     func(c *Config) { c.IdleTimeout = -1 },
+		"negative interval":         func(c *Config) { c.ValidateInterval = -1 },
 		"no sealer":                 func(c *Config) { c.Sealer = nil },
 	} {
 		c := b.config

@@ -698,7 +698,7 @@ func TestTheRefreshTokenIsLeftOutLast(t *testing.T) {
 		p.b.keep(w)
 		p.b.restart()
 		got, err := p.b.m.Lookup(p.b.request())
-		if err != nil || got.Tokens.Access != "" || (got.Tokens.Refresh != "") != tt.want || got.refreshDue(p.b.now.Add(hour)) != tt.want {
+		if err != nil || got.Tokens.Access != "" || (got.Tokens.Refresh != "") != tt.want || p.b.m.refreshDue(got, p.b.now.Add(hour)) != tt.want {
 			t.Errorf("%s: Lookup: %v, refresh token there: %v, want %v", tt.name, err, got.Tokens.Refresh != "", tt.want)
 		}
 	}

@@ -133,6 +133,7 @@ func (m *sealed) find(value string) *entry {
 	if err != nil {
 		return nil
 	}
+	s.unreadEnds = m.unreadEnd(s)
 	value = strings.Clone(value)
 	if e := m.kept.get(s.ID); e != nil && s.copyEnds.IsZero() {
 		s.sealed = value

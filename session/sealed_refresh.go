@@ -76,18 +76,63 @@ func (t *Tokens) dueAt(now time.Time) time.Time {
 	return due
 }
 
-// refreshDue says whether the tokens of s are to be renewed.
-func (s *Session) refreshDue(now time.Time) bool {
-	return !s.refreshAt.IsZero() && !now.Before(s.refreshAt)
+// refreshAt returns when s is to be refreshed: when its tokens are due, or when
+// its person was last read [Config.ValidateInterval] ago, whichever comes first.
+// It is the zero time for never. It goes by when the person was read, and not by
+// a time that was written down, so that sessions from before the setting was
+// switched on, or shortened, are read again too.
+func (c *Config) refreshAt(s *Session) time.Time {
+	if c.ValidateInterval == 0 || s.Tokens.Refresh == "" {
+		return s.refreshAt
+	}
+	return earliest(s.refreshAt, s.lastRead().Add(c.ValidateInterval))
+}
+
+// refreshDue says whether s is to be refreshed.
+func (c *Config) refreshDue(s *Session, now time.Time) bool {
+	at := c.refreshAt(s)
+	return !at.IsZero() && !now.Before(at)
+}
+
+// readAgainAt returns before when s, which was refreshed at now, is not to be
+// refreshed again. It is the zero time unless the provider renewed the tokens
+// without saying who the person is: they are still due to be read then, and each
+// request would use up another refresh token.
+func (c *Config) readAgainAt(s *Session, now time.Time) time.Time {
+	if !c.refreshDue(s, now) {
+		return time.Time{}
+	}
+	return earliest(s.refreshAt, now.Add(c.ValidateInterval))
+}
+
+// unreadEnd returns when s ends because its person cannot be read again any
+// more, the zero time for never: it had a refresh token, which was dropped after
+// a refresh. Who revokes that person has no other way to this session. A copy
+// ends after a day in any case, and a session that never had a refresh token is
+// not meant.
+func (c *Config) unreadEnd(s *Session) time.Time {
+	if c.ValidateInterval == 0 || s.Tokens.Refresh != "" || s.generation == 0 || !s.copyEnds.IsZero() {
+		return time.Time{}
+	}
+	return s.lastRead().Add(maxStale)
 }
 
 // maybeSuperseded says whether the cookie that s was opened from may be an older
 // one than the browser's newest, whose refresh token somebody has used since:
-// this process did not write it, and the token that it belongs to has been over
-// for longer than it takes to fetch the next.
-func (s *Session) maybeSuperseded(now time.Time) bool {
-	margin := min(refreshAhead, s.Tokens.AccessExpiry.Sub(s.refreshAt))
-	return !s.known && now.After(s.Tokens.AccessExpiry.Add(margin))
+// this process did not write it, and it has been due for so long that whoever
+// was to refresh it has. With due tokens this is as long after their end as they
+// were due before it.
+func (c *Config) maybeSuperseded(s *Session, now time.Time) bool {
+	due, margin := c.refreshAt(s), refreshAhead
+	if left := s.Tokens.AccessExpiry.Sub(due); left > 0 {
+		margin = min(margin, left)
+	}
+	return !s.known && now.After(due.Add(2*margin))
+}
+
+// goesOnUnread says whether s may go on without a refresh token at now.
+func (c *Config) goesOnUnread(s *Session, now time.Time) bool {
+	return c.ValidateInterval == 0 || now.Before(s.lastRead().Add(maxStale))
 }
 
 // A flight is a refresh under way.
@@ -127,7 +172,7 @@ func (m *sealed) join(ctx context.Context, e *entry) *flight {
 		return e.flight
 	}
 	now, s := m.Now(), e.current.Load()
-	if !m.live(e, s) || !s.refreshDue(now) || now.Before(e.retryAt) {
+	if !m.live(e, s) || !m.refreshDue(s, now) || now.Before(e.retryAt) {
 		return nil
 	}
 	e.flight = &flight{done: make(chan struct{})}
@@ -170,7 +215,7 @@ func (m *sealed) settle(e *entry, was *Session, got *Refreshed, err error) strin
 		}
 	case errors.Is(err, ErrRevoked) && s.generation > was.generation:
 		return outcomeSuperseded // a newer cookie has come in from elsewhere
-	case errors.Is(err, ErrRevoked) && m.KeepSuperseded && s.maybeSuperseded(now):
+	case errors.Is(err, ErrRevoked) && m.KeepSuperseded && m.maybeSuperseded(s, now) && m.goesOnUnread(s, now):
 		if m.live(e, s) {
 			_ = m.install(e, s.refreshed(&Refreshed{User: s.User, Stale: true}, now)) // else the next request tries again
 		}
@@ -186,7 +231,7 @@ func (m *sealed) settle(e *entry, was *Session, got *Refreshed, err error) strin
 		e.retryAt = now.Add(min(refreshWait<<min(e.failures-1, 8), refreshWaitMax))
 		return outcomeUnavailable
 	}
-	e.failures = 0
+	e.failures, e.retryAt = 0, m.readAgainAt(e.current.Load(), now)
 	return outcomeSuccess
 }
 
@@ -218,6 +263,7 @@ func (m *sealed) install(e *entry, s *Session) error {
 		return fmt.Errorf("session: %w", err)
 	}
 	s.sealed, s.entry, s.renewed, s.known = value, e, true, true
+	s.unreadEnds = m.unreadEnd(s)
 	e.release.Store(0)
 	e.current.Store(s)
 	m.cache.Set(value, e)

@@ -109,6 +109,7 @@ type Session struct {
 	readAt     time.Time // when the provider last said who the person is; zero = at sign-in
 	generation int       // how often they were
 	copyEnds   time.Time // the end of a copy, see [Manager.Copy]; zero = the session itself
+	unreadEnds time.Time // the end where the person cannot be read again, see [Config.unreadEnd]; not sealed
 
 	held *held // with a store
 
@@ -142,16 +143,19 @@ func (s *Session) clone() *Session {
 		IP: s.IP, UserAgent: s.UserAgent, AuthTime: s.AuthTime, AMR: s.AMR, ACR: s.ACR, ProviderSID: s.ProviderSID,
 		Data: s.Data, Tokens: s.Tokens,
 		refreshAt: s.refreshAt, readAt: s.readAt, generation: s.generation, copyEnds: s.copyEnds,
+		unreadEnds: s.unreadEnds,
 	}
 }
 
 // End returns when the session ends unless something happens before: the
-// earliest of ExpiresAt, AbsoluteExpiresAt and, on another host, the end of the
-// copy.
+// earliest of ExpiresAt, AbsoluteExpiresAt, on another host the end of the copy
+// and, where the person cannot be read again, the end for that.
 func (s *Session) End() time.Time { return earliest(s.ExpiresAt, s.hardEnd()) }
 
 // hardEnd is the end that no activity moves; the zero time for none.
-func (s *Session) hardEnd() time.Time { return earliest(s.AbsoluteExpiresAt, s.copyEnds) }
+func (s *Session) hardEnd() time.Time {
+	return earliest(earliest(s.AbsoluteExpiresAt, s.copyEnds), s.unreadEnds)
+}
 
 // earliest returns the earlier of a and b, where the zero time means never.
 func earliest(a, b time.Time) time.Time {

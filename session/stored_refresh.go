@@ -43,7 +43,7 @@ func (t *stored) joinFlight(ctx context.Context, h *held) *flight {
 		return h.flight
 	}
 	now := t.Now()
-	if h.dead.Load() || !h.current.Load().refreshDue(now) || now.Before(h.retryAt) {
+	if h.dead.Load() || !t.refreshDue(h.current.Load(), now) || now.Before(h.retryAt) {
 		return nil
 	}
 	f := &flight{done: make(chan struct{})}
@@ -70,7 +70,7 @@ func (t *stored) fly(ctx context.Context, h *held, f *flight) {
 		h.failures++
 		h.retryAt = t.Now().Add(min(refreshWait<<min(h.failures-1, 8), refreshWaitMax))
 	} else {
-		h.failures = 0
+		h.failures, h.retryAt = 0, t.readAgainAt(h.current.Load(), t.Now())
 	}
 	close(f.done)
 }
@@ -88,7 +88,7 @@ func (t *stored) renewTokens(ctx context.Context, h *held) (outcome string, err 
 			return "", nil
 		case err != nil:
 			return outcomeUnavailable, err
-		case !s.refreshDue(t.Now()):
+		case !t.refreshDue(s, t.Now()):
 			return "", nil
 		}
 		now := t.Now().Truncate(time.Millisecond).UTC()

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -613,4 +614,50 @@ func BenchmarkHeld(b *testing.B) {
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/session")
 		runtime.KeepAlive(&browsers)
 	}
+}
+
+func TestAStoreReadsThePersonAgainToo(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		calls, stale := 0, false
+		edit := func(c *session.Config) {
+			c.ValidateInterval = 5 * time.Minute
+			c.RefreshTokens = func(_ context.Context, s *session.Session) (*session.Refreshed, error) {
+				calls++
+				u := alice()
+				u.Groups = []string{fmt.Sprint("group-", calls)}
+				return &session.Refreshed{User: u, Tokens: session.Tokens{Refresh: "r", AccessExpiry: time.Now().Add(time.Hour)}, Stale: stale}, nil
+			}
+		}
+		both := []*session.Manager{w.process(edit), w.process(edit)}
+		var b storetest.Browser
+		b.SignIn(t, both[0], alice(), session.Tokens{Refresh: "r", AccessExpiry: time.Now().Add(time.Hour)})
+		refresh := func(m *session.Manager) *session.Session {
+			s, err := m.Refresh(t.Context(), w.mustVisit("signed in", m, &b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		time.Sleep(5*time.Minute - time.Second)
+		if refresh(both[0]); calls != 0 {
+			t.Error("read again a second early")
+		}
+		time.Sleep(time.Second)
+		for _, m := range both {
+			if s := refresh(m); calls != 1 || s.User.Groups[0] != "group-1" {
+				t.Errorf("%d refreshes, groups %v, want one and group-1 at both replicas", calls, s.User.Groups)
+			}
+		}
+		stale = true
+		time.Sleep(5 * time.Minute)
+		refresh(both[0])
+		time.Sleep(5*time.Minute - time.Second)
+		if refresh(both[0]); calls != 2 {
+			t.Errorf("%d refreshes, want 2: who is not read is asked for once an interval", calls)
+		}
+		time.Sleep(time.Second)
+		if refresh(both[0]); calls != 3 {
+			t.Errorf("%d refreshes, want 3 an interval later", calls)
+		}
+	})
 }
