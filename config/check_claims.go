@@ -235,6 +235,8 @@ func (l *loader) checkSignOut() {
 			l.fail(path, quote(alias)+" is not one plain path", "write it like /logout")
 		} else if l.ok("prefix") && (alias == l.cfg.Prefix || strings.HasPrefix(alias, l.cfg.Prefix+"/")) {
 			l.fail(path, "is below the prefix, where everything is authproxy's already", "name a path of the application")
+		} else if alias == l.cfg.Redirects.AfterSignIn {
+			l.fail(path, "is where redirects.after_sign_in leads, so that browsers would go round in circles", "set redirects.after_sign_in to another page")
 		}
 	}
 }

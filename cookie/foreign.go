@@ -38,6 +38,9 @@ func NewGuard(sealer *Sealer, o Options, foreign []Foreign) (*Guard, error) {
 	if len(foreign) == 0 {
 		return nil, nil
 	}
+	// Each host remembers for itself: the cookies of an application may be those of
+	// one host, and only that host can have the browser forget them.
+	o.Domain, o.Outside = "", nil
 	jar, err := NewJar(ownerCookie, o)
 	if err != nil {
 		return nil, err

@@ -123,26 +123,33 @@ func (a *Ask) and(b *Ask) (both *Ask, ok bool) {
 		}
 		return a, true
 	}
-	both = &Ask{ACRValues: a.ACRValues, MaxAge: a.MaxAge, AMR: slices.Clone(a.AMR)}
-	switch {
-	case a.ACRValues == nil:
-		both.ACRValues = b.ACRValues
-	case b.ACRValues != nil:
-		absent := func(acr string) bool { return !slices.Contains(b.ACRValues, acr) }
-		both.ACRValues = slices.DeleteFunc(slices.Clone(a.ACRValues), absent)
-		if len(both.ACRValues) == 0 {
-			return nil, false
-		}
+	both = &Ask{MaxAge: a.MaxAge}
+	if both.ACRValues, ok = inBoth(a.ACRValues, b.ACRValues); !ok {
+		return nil, false
+	}
+	// Of two lists of means, each would do with another one. But what is asked for
+	// travels as one list, of which any must do: with all of both, a sign-in that
+	// meets the one alone would be taken for enough, and sent round in circles.
+	if both.AMR, ok = inBoth(a.AMR, b.AMR); !ok {
+		return nil, false
 	}
 	if a.MaxAge == 0 || b.MaxAge != 0 && b.MaxAge < a.MaxAge {
 		both.MaxAge = b.MaxAge
 	}
-	for _, amr := range b.AMR {
-		if !slices.Contains(both.AMR, amr) {
-			both.AMR = append(both.AMR, amr)
-		}
-	}
 	return both, true
+}
+
+// inBoth returns the values that are in a and in b, where nil has all; false if
+// there are none.
+func inBoth(a, b []string) ([]string, bool) {
+	switch {
+	case a == nil:
+		return b, true
+	case b == nil:
+		return a, true
+	}
+	both := slices.DeleteFunc(slices.Clone(a), func(value string) bool { return !slices.Contains(b, value) })
+	return both, len(both) > 0
 }
 
 // Unmet returns which part of a the sign-in of p does not show at now, as the
@@ -228,8 +235,8 @@ func (c *compiler) needs(field string, r *Require) needs {
 		groups:  c.list(field+".groups", r.Groups, blankProblem),
 		roles:   c.list(field+".roles", r.Roles, blankProblem),
 		claims:  c.claims(field+".claims", r.Claims),
-		acr:     c.list(field+".acr", r.ACR, acrProblem),
-		amr:     c.list(field+".amr", r.AMR, blankProblem),
+		acr:     c.list(field+".acr", r.ACR, wordProblem),
+		amr:     c.list(field+".amr", r.AMR, wordProblem),
 		fresh:   r.Fresh,
 		all:     c.nested(field+".all", r.All),
 		any:     c.nested(field+".any", r.Any),
@@ -289,9 +296,12 @@ func (r *Require) ownAsk() *Ask {
 func (c *compiler) ask(field string, n *needs) {
 	var ok bool
 	n.ask = n.own
+	if own := n.own; own != nil && max(len(strings.Join(own.ACRValues, " ")), len(strings.Join(own.AMR, " "))) > maxAsked {
+		c.report(field, fmt.Sprintf("asks for a list of acr or amr that is longer than %d bytes; name fewer", maxAsked))
+	}
 	join := func(other *Ask) {
 		if n.ask, ok = n.ask.and(other); !ok {
-			c.report(field, "can never be met: a session has one acr, and these lists have none in common; use any, or one list")
+			c.report(field, "can never be met by one sign-in that is asked for: these lists of acr, or of amr, have no value in common; use any, or one list")
 		}
 	}
 	for i := range n.all {
@@ -366,11 +376,11 @@ func blankProblem(s string) string {
 	return ""
 }
 
-// acrProblem refuses what cannot be an entry of acr_values, which are separated
-// by spaces (OpenID Connect Core, section 3.1.2.1).
-func acrProblem(acr string) string {
-	if strings.ContainsAny(acr, " \t\r\n") {
-		return "has a space; write one class an entry"
+// wordProblem refuses what cannot be an entry of a list that is separated by
+// spaces, as acr_values is (OpenID Connect Core, section 3.1.2.1).
+func wordProblem(word string) string {
+	if strings.ContainsAny(word, " \t\r\n") {
+		return "has a space; write one value an entry"
 	}
-	return blankProblem(acr)
+	return blankProblem(word)
 }

@@ -109,7 +109,9 @@ func TestAnApplicationGetsTokensInCookies(t *testing.T) {
 	}
 }
 
-// guarded is a world in which JSESSIONID belongs to a person.
+// guarded is a world in which JSESSIONID belongs to a person. Our own cookies are
+// for a domain, and who the application's belong to is remembered by each host all
+// the same: on another one the last person's may still be there.
 func guarded(t *testing.T) *world {
 	return newWorld(t, setup{rules: anyoneBelowPublic(), proxy: func(c *Config) {
 		ring, err := cookie.NewKeyRing(worldKey())
@@ -120,7 +122,7 @@ func guarded(t *testing.T) *world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Guard, err = cookie.NewGuard(sealer, cookie.Options{Secure: true}, []cookie.Foreign{{Name: "JSESSIONID"}, {Name: "app", Path: "/app", Domain: "example.com"}})
+		c.Guard, err = cookie.NewGuard(sealer, cookie.Options{Secure: true, Domain: "example.com"}, []cookie.Foreign{{Name: "JSESSIONID"}, {Name: "app", Path: "/app", Domain: "example.com"}})
 		if err != nil {
 			t.Fatal(err)
 		}
