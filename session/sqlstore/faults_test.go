@@ -3,9 +3,11 @@ package sqlstore_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -465,6 +467,41 @@ func TestOptionsThatContradict(t *testing.T) {
 		if _, err := sqlstore.Open(t.Context(), "sqlite:x.db", opts); err == nil || !strings.Contains(err.Error(), "session.") {
 			t.Errorf("%+v: error %v, want one that names the setting", opts, err)
 		}
+	}
+}
+
+// A file is turned to WAL mode by whoever opens it first. SQLite does not wait there
+// for another who does it, or who writes.
+func TestASQLiteFileThatSomebodyWritesIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	address, _ := sqliteFile(t)
+	path, err := url.PathUnescape(strings.TrimPrefix(address, "sqlite://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path}).String()+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	writes, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s := open(t, address, sqlstore.Options{})
+	answer := make(chan error, 1)
+	go func() { answer <- s.Ping(t.Context()) }()
+	select {
+	case err := <-answer:
+		t.Fatalf("the store answers %v while somebody writes", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if err := writes.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err != nil {
+		t.Errorf("the store does not answer although nobody writes any more: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -63,10 +64,13 @@ func newSQLite(address string, opts Options) (*sqliteStore, error) {
 	return s, nil
 }
 
+// busyTimeout is how long a statement waits for the file's lock.
+const busyTimeout = 5 * time.Second
+
 // open returns a pool; nothing is opened before it is used. The settings are
 // those of a connection, so they are in its address, and hold for each.
 func (s *sqliteStore) open(setting string, conns int) (*sql.DB, error) {
-	const all = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=trusted_schema(0)&mode=rw&"
+	all := fmt.Sprintf("?_pragma=busy_timeout(%d)", busyTimeout.Milliseconds()) + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=trusted_schema(0)&mode=rw&"
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: s.path}).String()+all+setting)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: open %s: %w", s.path, err)
@@ -97,6 +101,9 @@ func (s *sqliteStore) prepare(ctx context.Context) error {
 	if err := s.create(); err != nil {
 		return fmt.Errorf("make the file of the session store; its folder must exist and be writable: %w", err)
 	}
+	if err := s.toWAL(ctx); err != nil {
+		return fmt.Errorf("open the file of the session store: %w", err)
+	}
 	return migrate(ctx, s, s.migrate, s.list, s.log)
 }
 
@@ -120,6 +127,31 @@ func (s *sqliteStore) create() error {
 		return err
 	}
 	return nil
+}
+
+// toWAL opens the first connection, which turns a file that is new to WAL mode. It
+// reads, then asks for the right to write, and if somebody else has that, SQLite
+// fails at once: to wait, as busy_timeout says, could be for one who waits for us
+// (sqlite3_busy_handler, "deadlock"). So it is tried again for as long.
+func (s *sqliteStore) toWAL(ctx context.Context) error {
+	over := time.NewTimer(busyTimeout)
+	defer over.Stop()
+	for {
+		conn, err := s.writer.Conn(ctx)
+		if err == nil {
+			return conn.Close()
+		}
+		if sqliteCode(err) != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-time.After(5*time.Millisecond + rand.N(10*time.Millisecond)): // not in step with the other
+		case <-over.C:
+			return err
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
 }
 
 func (s *sqliteStore) version(ctx context.Context, q runner) (int, error) {
