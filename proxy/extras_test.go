@@ -273,7 +273,8 @@ func TestWhoLacksASignInOfAClassIsSentThere(t *testing.T) {
 }
 
 func TestNeedsSaysWhatAPageWantsOfASignIn(t *testing.T) {
-	w := newWorld(t, setup{rules: stepUpRules()})
+	ours := policy.Rule{Name: "ours", Path: "/auth/**", Require: &policy.Require{ACR: []string{"gold"}}}
+	w := newWorld(t, setup{rules: append([]policy.Rule{ours}, stepUpRules()...)})
 	enough := w.start(&session.Session{User: alice(), ACR: "gold"})
 	for _, row := range []struct{ name, cookies, returnTo, want string }{
 		{"nobody, any sign-in", "", "/a", ""},
@@ -282,6 +283,7 @@ func TestNeedsSaysWhatAPageWantsOfASignIn(t *testing.T) {
 		{"somebody who has it", enough, "/gold/a", ""},
 		{"somebody whom none helps", w.signIn(alice()), "/admin/a", ""},
 		{"what cannot be read", "", "/gold/%zz", ""},
+		{"a page of ours, about which no rule is asked", "", "/auth/account", ""},
 		{"another host", "", "https://other.example/gold/a", "acr_values=gold"},
 	} {
 		r := ask{header: with(http.Header{}, "Cookie", row.cookies)}.request(w)

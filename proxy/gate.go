@@ -201,7 +201,7 @@ func (p *Proxy) Needs(r *http.Request, returnTo string) *policy.Ask {
 		return nil
 	}
 	path, err := p.parsePath(o.target)
-	if err != nil {
+	if err != nil || p.isOurs(path.Decoded) { // no rule is asked about ours
 		return nil
 	}
 	var principal *policy.Principal

@@ -119,21 +119,25 @@ func (s *Server) readCallback(q url.Values, p *oauth.Provider) (oauth.Callback, 
 
 // recover is for an answer whose flow is gone: the sign-in took too long, its
 // cookie was pushed out or not sent, or the answer was used already (back
-// button, reload). Whoever is signed in goes on; otherwise the flow starts
-// again, once.
+// button, reload). Whoever is signed in as the page wants it goes on; otherwise the
+// flow starts again, once.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request, p *oauth.Provider, st state, rd string) error {
-	switch _, err := s.Sessions.Lookup(r); {
-	case err == nil:
+	who, err := s.current(r)
+	if err != nil {
+		return err
+	}
+	if who != nil && (st.Ask == nil || s.shows(who, st.Ask.policy())) && s.missing(r, who, rd) == nil {
+		if err := s.noteReturn(w, r, who, rd); err != nil {
+			return err
+		}
 		s.goOn(w, r, rd)
 		return nil
-	case !errors.Is(err, session.ErrNone):
-		return err
 	}
 	if st.Attempt == 0 {
 		s.metrics.signIns.WithLabelValues(p.ID(), "restarted").Inc()
 		return s.begin(w, r, p, again(st, rd), oauth.Prompts{})
 	}
-	err := &page.Error{
+	err = &page.Error{
 		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in could not be completed",
 		Message:  "Your browser did not send back the cookie that this sign-in started with. Are cookies allowed for this site?",
 		Hint:     "For the operator: " + cookieCauses,

@@ -22,6 +22,9 @@ const (
 	signedOutCookie = "authproxy_signed_out"
 	// signedInCookie counts sign-ins that ended a moment ago, to see a loop.
 	signedInCookie = "authproxy_signed_in"
+	// returnedCookie counts how often somebody who is signed in was sent back, to
+	// see a loop.
+	returnedCookie = "authproxy_returned"
 
 	// flowAge is how long a sign-in may take.
 	flowAge = 15 * time.Minute
@@ -88,7 +91,8 @@ func newFlows(base string, sealer *cookie.Sealer, options cookie.Options, now fu
 // OwnsCookie says whether name is that of a cookie that this package sets.
 func OwnsCookie(name string) bool {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "__Host-"), "__Secure-")
-	return strings.HasPrefix(name, flowCookie) || strings.HasPrefix(name, handoffCookie) || name == signedOutCookie || name == signedInCookie
+	return strings.HasPrefix(name, flowCookie) || strings.HasPrefix(name, handoffCookie) ||
+		name == signedOutCookie || name == signedInCookie || name == returnedCookie
 }
 
 // jar returns the jar of the cookie that is called base.

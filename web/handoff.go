@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"authproxy/identity"
 	"authproxy/page"
 	"authproxy/policy"
 	"authproxy/session"
@@ -95,12 +94,19 @@ func (s *Server) signInOutside(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
 	local := strings.TrimPrefix(r.URL.Path, s.Prefix)
-	if who, err := s.who(r); err == nil && who.Session != nil && local == "/sign-in" && q.Get("prompt") == "" && s.needed(r, rd).Unmet(&who.Principal, s.Now()) == "" {
+	who, err := s.current(r)
+	if err != nil {
+		return err
+	}
+	needed := s.missing(r, who, rd)
+	if who != nil && local == "/sign-in" && q.Get("prompt") == "" && needed == nil {
+		if err := s.noteReturn(w, r, who, rd); err != nil {
+			return err
+		}
 		redirect(w, rd, http.StatusFound)
 		return nil
 	}
-	// On public_url's host nobody knows what the page here wants.
-	for name, values := range s.needed(r, rd).Query() {
+	for name, values := range needed.Query() {
 		q[name] = values
 	}
 	return s.fetch(w, r, local, q, rd, 0)
@@ -194,13 +200,13 @@ func (s *Server) giveTicket(w http.ResponseWriter, r *http.Request) error {
 		return s.handOffRefused(r, "invalid", errors.New("web: the ask does not open, or is in a frame"))
 	}
 	here := s.askURL(r.URL.Query().Get("ask"))
-	who, err := s.Identity.Identify(r)
-	if errors.Is(err, identity.ErrAnonymous) || err == nil && who.Session == nil {
-		redirect(w, s.SignInURL(here), http.StatusFound)
-		return nil
-	}
+	who, err := s.current(r)
 	if err != nil {
 		return err
+	}
+	if who == nil {
+		redirect(w, s.SignInURL(here), http.StatusFound)
+		return nil
 	}
 	if !who.Admitted {
 		return s.notAdmitted(&who.Session.User, here)
@@ -311,19 +317,24 @@ func (s *Server) handOffRefused(r *http.Request, outcome string, err error) erro
 
 // fetchAgain is for a genuine ticket that is of no use here: it took too long,
 // was shown before, or its nonce's cookie was pushed out or not sent. Whoever is
-// signed in goes on; otherwise the hand-off starts again, once.
+// signed in as the page wants it goes on; otherwise the hand-off starts again, once.
 func (s *Server) fetchAgain(w http.ResponseWriter, r *http.Request, a ask, rd, outcome string) error {
-	switch _, err := s.Sessions.Lookup(r); {
-	case err == nil:
+	who, err := s.current(r)
+	if err != nil {
+		return err
+	}
+	needed := s.missing(r, who, rd)
+	if who != nil && needed == nil {
+		if err := s.noteReturn(w, r, who, rd); err != nil {
+			return err
+		}
 		redirect(w, rd, http.StatusFound)
 		return nil
-	case !errors.Is(err, session.ErrNone):
-		return err
 	}
 	s.metrics.handOffs.WithLabelValues(outcome).Inc()
 	s.audit(r, "hand_off_failed", "outcome", outcome, "host", r.Host)
 	if a.Attempt == 0 {
-		return s.fetch(w, r, "/sign-in", url.Values{}, rd, a.Attempt+1)
+		return s.fetch(w, r, "/sign-in", needed.Query(), rd, a.Attempt+1)
 	}
 	e := &page.Error{
 		Status: http.StatusBadRequest, Code: "cookie_not_returned", Title: "Sign-in could not be completed",

@@ -77,7 +77,7 @@ type settings struct {
 	oauth2Proxy  bool
 	prefix       string // "/auth" if empty
 	claims       identity.ClaimMap
-	needs        func(*http.Request, string) *policy.Ask
+	needs        func(who *policy.Principal, returnTo string) *policy.Ask
 	foreign      []cookie.Foreign // cookies of the application
 	store        session.Store
 	storeTimeout time.Duration
@@ -203,8 +203,18 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	must(err)
 	guard, err := cookie.NewGuard(sealer, options, set.foreign)
 	must(err)
+	var needs func(*http.Request, string) *policy.Ask
+	if set.needs != nil {
+		needs = func(r *http.Request, returnTo string) *policy.Ask {
+			var principal *policy.Principal
+			if w, err := who.Identify(r); err == nil {
+				principal = &w.Principal
+			}
+			return set.needs(principal, returnTo)
+		}
+	}
 	s.web, err = web.New(web.Config{
-		Needs: set.needs, Guard: guard, SessionClaims: slices.Sorted(maps.Keys(set.claims)),
+		Needs: needs, Guard: guard, SessionClaims: slices.Sorted(maps.Keys(set.claims)),
 		Prefix: cmp.Or(set.prefix, "/auth"), OAuth2Proxy: set.oauth2Proxy, PublicURL: public, Hosts: hosts, AfterSignIn: set.afterSignIn, AfterSignOut: "/",
 		Providers: providers, Sessions: s.sessions, Identity: who, Tokens: s.tokens, Pages: pages, Sealer: sealer, Cookies: options, ExposeTokens: set.exposeTokens,
 		ClientIP: func(*http.Request) string { return "192.0.2.7" }, Log: log, Now: s.clock.Now, Registerer: prometheus.NewRegistry(),
@@ -552,7 +562,9 @@ func (j *jar) put(name, value string) {
 func (j *jar) drop(prefix string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.hosts[host] = slices.DeleteFunc(j.hosts[host], func(k kept) bool { return strings.HasPrefix(k.name, prefix) })
+	for h, list := range j.hosts {
+		j.hosts[h] = slices.DeleteFunc(list, func(k kept) bool { return strings.HasPrefix(k.name, prefix) })
+	}
 }
 
 // copy returns all that the jar holds, for who kept a copy.

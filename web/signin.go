@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"authproxy/identity"
 	"authproxy/oauth"
 	"authproxy/page"
 	"authproxy/policy"
@@ -25,14 +27,17 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := r.URL.Query()
 	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
-	another, needed, current := q.Get("prompt") != "", s.needed(r, rd), ""
-	who, err := s.Identity.Identify(r)
-	if errors.Is(err, session.ErrUnavailable) {
+	who, err := s.current(r)
+	if err != nil {
 		return err // nobody could be signed in now
 	}
-	if err == nil && who.Session != nil && who.Admitted {
-		if current = who.User.Provider; !another && needed.Unmet(&who.Principal, s.Now()) == "" {
+	another, needed, current := q.Get("prompt") != "", s.missing(r, who, rd), ""
+	if who != nil && who.Admitted {
+		if current = who.User.Provider; !another && needed == nil {
 			// A stale sign-in page, opened before another tab signed in.
+			if err := s.noteReturn(w, r, who, rd); err != nil {
+				return err
+			}
 			redirect(w, rd, http.StatusFound)
 			return nil
 		}
@@ -43,6 +48,17 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.Pages.Chooser(w, r, s.chooser(q, rd, signedOut, providers, needed))
 	return nil
+}
+
+// current returns who is signed in with a cookie, admitted or not, nil for nobody.
+// It fails if that cannot be found out.
+func (s *Server) current(r *http.Request) (*identity.Who, error) {
+	who, err := s.Identity.Identify(r)
+	switch {
+	case errors.Is(err, identity.ErrAnonymous), errors.Is(err, identity.ErrBearer), err == nil && who.Session == nil:
+		return nil, nil
+	}
+	return who, err
 }
 
 // notHere handles the requests for which no sign-in begins. A program that
@@ -252,17 +268,48 @@ func (s *Server) checkLoop(r *http.Request, retry string) error {
 	}
 }
 
+// Returns count how often a browser that is signed in was sent back to a page
+// without another sign-in.
+type returns struct {
+	Page []byte `cbor:"1,keyasint"` // a hash of its address
+	Loop loop   `cbor:"2,keyasint"`
+}
+
+// noteReturn counts that the browser of r, in which who is signed in, is sent back
+// to rd without another sign-in. It fails if that did not help a moment ago: what
+// judges the requests there may see the session in another way, as a replica with
+// other keys or another clock does, and the browser would go round in circles.
+func (s *Server) noteReturn(w http.ResponseWriter, r *http.Request, who *identity.Who, rd string) error {
+	now := returns{Page: hash(s.endOf(r, rd))[:8], Loop: loop{Since: s.Now().Unix()}}
+	var was returns
+	if s.flows.get(r, returnedCookie, &was) && bytes.Equal(was.Page, now.Page) && was.Loop.isRecent(s.Now()) {
+		now.Loop = was.Loop
+	}
+	if now.Loop.Count++; now.Loop.Count > maxLoops {
+		return &page.Error{
+			Status: http.StatusBadRequest, Code: "sign_in_loop", Title: "Sign-in goes round in circles",
+			Message: "You are signed in, but the page that you want sends you back to sign in again and again.",
+			Hint: "For the operator: do all replicas have the same cookie.keys, session.version and rules, and do their clocks agree? " +
+				"Does the ingress pass the Cookie header of this host on?",
+			Account: display(&who.User), RetryURL: rd, SwitchAccount: s.switchAccount(rd),
+		}
+	}
+	return s.flows.set(w, r, returnedCookie, now, loopWindow)
+}
+
 // cookieCauses is what to look for when a browser does not send cookies back.
 const cookieCauses = "is public_url the address in the browser's address bar, with the right scheme (a Secure cookie is lost over http)? " +
 	"Does cookie.domain contain that host? Is cookie.same_site strict although the sign-in comes from another site? Does a proxy in front cut the cookie header?"
 
 func (s *Server) recentSignIns(r *http.Request) loop {
 	var l loop
-	if !s.flows.get(r, signedInCookie, &l) || s.Now().Sub(time.Unix(l.Since, 0)) >= loopWindow {
+	if !s.flows.get(r, signedInCookie, &l) || !l.isRecent(s.Now()) {
 		return loop{}
 	}
 	return l
 }
+
+func (l *loop) isRecent(now time.Time) bool { return now.Sub(time.Unix(l.Since, 0)) < loopWindow }
 
 // noteSignIn counts a sign-in that has just ended.
 func (s *Server) noteSignIn(w http.ResponseWriter, r *http.Request) error {

@@ -5,20 +5,43 @@ import (
 	"strings"
 	"time"
 
+	"authproxy/identity"
 	"authproxy/oauth"
 	"authproxy/page"
 	"authproxy/policy"
 )
 
-// needed returns what a sign-in that leads to rd must show: what the request
-// says, else what the rules say of the page. An ingress that cannot carry the
-// first, as nginx, leaves the second; without it a browser that is signed in
-// would be sent to and fro.
-func (s *Server) needed(r *http.Request, rd string) *policy.Ask {
-	if a := policy.ParseAsk(r.URL.Query()); a != nil || s.Needs == nil {
+// missing returns what a sign-in that leads to rd must show and the session of
+// who, nil for nobody, does not; nil if nothing. The request says it, or else the
+// rules say it of the page: an ingress that cannot carry the first, as nginx,
+// leaves the second. Without them a browser that is signed in would be sent to
+// and fro.
+func (s *Server) missing(r *http.Request, who *identity.Who, rd string) *policy.Ask {
+	if a := policy.ParseAsk(r.URL.Query()); a != nil && !s.shows(who, a) {
 		return a
 	}
-	return s.Needs(r, rd)
+	if s.Needs == nil {
+		return nil
+	}
+	return s.Needs(r, s.endOf(r, rd))
+}
+
+// shows says whether the session of who, nil for nobody, shows what a asks for.
+func (s *Server) shows(who *identity.Who, a *policy.Ask) bool {
+	return who != nil && a.Unmet(&who.Principal, s.Now()) == ""
+}
+
+// endOf returns where a browser ends that is sent from r to rd: after a hand-off
+// on the other host. It is absolute if that is not public_url's.
+func (s *Server) endOf(r *http.Request, rd string) string {
+	host := r.Host
+	if a, ok := s.cutAsk(rd); ok {
+		host, rd = a.Host, a.ReturnTo
+	}
+	if strings.HasPrefix(rd, "/") && s.outside(host) {
+		return s.PublicURL.Scheme + "://" + host + rd
+	}
+	return rd
 }
 
 // demand adds to prompts what a says. A provider that remembers its people has

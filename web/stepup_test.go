@@ -125,7 +125,7 @@ func TestAProviderThatCannotDoItIsNotAskedAgain(t *testing.T) {
 // all the same: by itself that would never end.
 func TestRulesThatAreNeverContentDoNotSendABrowserRoundInCircles(t *testing.T) {
 	s := newSite(t, func(set *settings) {
-		set.needs = func(*http.Request, string) *policy.Ask { return &policy.Ask{ACRValues: []string{"gold"}} }
+		set.needs = func(*policy.Principal, string) *policy.Ask { return &policy.Ask{ACRValues: []string{"gold"}} }
 	})
 	s.class(t, "gold")
 	b := s.newBrowser(t)
@@ -147,7 +147,7 @@ func TestAnotherSignInStaysAtTheProviderOfTheSession(t *testing.T) {
 
 func TestWithoutParametersTheRulesSayWhatIsNeeded(t *testing.T) {
 	s := newSite(t, func(set *settings) {
-		set.needs = func(_ *http.Request, returnTo string) *policy.Ask {
+		set.needs = func(_ *policy.Principal, returnTo string) *policy.Ask {
 			if !strings.HasPrefix(returnTo, "/vault") {
 				return nil
 			}
@@ -279,4 +279,126 @@ func TestTheApplicationsCookiesEndWithTheSessionAndWithTheNextPerson(t *testing.
 	if a := b.signOut(); !cleared(a) {
 		t.Error("the sign-out left bob's")
 	}
+}
+
+// vault has the rules want a session of the class gold for what is below /vault on
+// a host of ours, as proxy.Needs does: of what the session shows, not of what it was
+// asked for.
+func vault(onHost string) func(*settings) {
+	return func(set *settings) {
+		set.needs = func(who *policy.Principal, returnTo string) *policy.Ask {
+			path, ok := strings.CutPrefix(returnTo, onHost)
+			if !ok || !strings.HasPrefix(path, "/vault") || who != nil && who.ACR == "gold" {
+				return nil
+			}
+			return &policy.Ask{ACRValues: []string{"gold"}}
+		}
+	}
+}
+
+// A session is no reason to send somebody on to a page that wants more: it would
+// send the browser back, and so on.
+func TestAnAnswerWithoutItsFlowDoesNotLeadToAPageThatWantsMore(t *testing.T) {
+	for name, row := range map[string]struct {
+		rules func(*settings)
+		begun url.Values
+	}{
+		"the request said so": {nil, gold()},
+		"the rules say so":    {vault(""), url.Values{"login_hint": {"alice"}, "rd": {"/vault"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newSite(t, row.rules).newBrowser(t)
+			b.mustSignIn("alice")
+			answer := b.authorize(b.get("/auth/sign-in/one?" + row.begun.Encode())).location()
+			b.jar.drop("__Host-authproxy_flow_")
+			again := b.get(answer)
+			if !strings.Contains(again.location(), "/authorize?") {
+				t.Fatalf("answer = %d to %q, want the sign-in to start again", again.StatusCode, again.location())
+			}
+			answer = b.authorize(again).location()
+			b.jar.drop("__Host-authproxy_flow_")
+			b.isPage(b.get(answer), http.StatusBadRequest, "Sign-in could not be completed", "cookie")
+			if b.user() != "alice@example.com" {
+				t.Error("alice was signed out")
+			}
+		})
+	}
+}
+
+func TestAnAnswerWithoutItsFlowLeadsOnIfTheSessionIsEnough(t *testing.T) {
+	s := newSite(t, vault(""))
+	s.class(t, "gold")
+	b := s.newBrowser(t)
+	answer := b.beginAt("one", gold()).location()
+	b.goesTo(b.get(answer), "/vault")
+	b.goesTo(b.get(answer), "/vault") // the back button
+}
+
+func TestAHandOffThatStartsAgainDoesNotLeadToAPageThatWantsMore(t *testing.T) {
+	s := newHosts(t, vault(portal))
+	b := s.newBrowser(t)
+	b.mustSignIn("alice")
+	b.follow(signInAt(portal, "/a"), never)
+	if b.userAt(portal) != "alice@example.com" {
+		t.Fatal("alice has no session there")
+	}
+	// The sign-in page at home looks at the page where the hand-off ends, also if
+	// the way there does not say what that wants, as behind nginx.
+	for _, rd := range []string{"/vault", portal + "/vault"} {
+		home := b.get(portal + "/auth/sign-in?rd=" + url.QueryEscape(rd)).location()
+		if !strings.HasPrefix(home, origin+"/auth/sign-in?") {
+			t.Fatalf("rd=%s: the way is to %q, want home", rd, home)
+		}
+		if got := b.get(edited(home, func(q url.Values) { q.Del("acr_values") })).query("acr_values"); got != "gold" {
+			t.Errorf("rd=%s: at home the provider is asked for the classes %q, want gold", rd, got)
+		}
+	}
+	// A ticket whose nonce is gone.
+	ask, _ := b.follow(signInAt(portal, "/vault"), func(u *url.URL) bool { return u.Path == "/auth/sign-in" && u.Host == host })
+	u, err := url.Parse(ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket, _ := b.follow(origin+u.Query().Get("rd"), isTicket)
+	b.jar.drop("__Host-authproxy_handoff_")
+	again := b.get(ticket)
+	if !strings.HasPrefix(again.location(), origin+"/auth/sign-in?") || again.query("acr_values") != "gold" {
+		t.Errorf("answer = %d to %q, want the hand-off to start again for gold", again.StatusCode, again.location())
+	}
+}
+
+// Another replica may take a session for none, or for one that is not enough, which
+// is fine here: other keys, other rules, another clock.
+func TestWhoIsSentBackAgainAndAgainIsTold(t *testing.T) {
+	b := newHosts(t, nil).newBrowser(t)
+	b.mustSignIn("alice")
+	b.follow(signInAt(portal, "/a"), never)
+	for _, at := range []string{origin, portal} {
+		for range 3 {
+			b.goesTo(b.get(at+"/auth/sign-in?rd=/x"), "/x")
+		}
+		b.isPage(b.get(at+"/auth/sign-in?rd=/x"), http.StatusBadRequest, "goes round in circles", "alice@example.com", "clocks", "another account")
+		b.goesTo(b.get(at+"/auth/sign-in?rd=/y"), "/y")
+		for range 2 {
+			b.goesTo(b.get(at+"/auth/sign-in?rd=/x"), "/x")
+		}
+		b.clock.advance(time.Minute)
+		for range 3 {
+			b.goesTo(b.get(at+"/auth/sign-in?rd=/x"), "/x")
+		}
+		if b.userAt(at) != "alice@example.com" {
+			t.Errorf("%s: alice was signed out", at)
+		}
+	}
+}
+
+// Each time a hand-off begins, what leads back to it has another address.
+func TestWhoIsSentBackToOneHandOffAfterTheOtherIsTold(t *testing.T) {
+	b := newHosts(t, nil).newBrowser(t)
+	b.mustSignIn("alice")
+	for range 3 {
+		b.ticket("/x")
+	}
+	home := b.get(signInAt(portal, "/x")).location()
+	b.isPage(b.get(home), http.StatusBadRequest, "goes round in circles", "Try again")
 }
