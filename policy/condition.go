@@ -248,7 +248,7 @@ func (s *scope) ofRequest(name string) (any, bool) {
 		if s.t.host.addr.IsValid() {
 			return text("[" + s.t.host.addr.String() + "]")
 		}
-		return text(strings.ToLower(s.t.host.name))
+		return text(s.t.host.name)
 	case "request.path":
 		return text(s.t.path)
 	case "request.client_ip":

@@ -152,8 +152,8 @@ const (
 
 // Decide answers for request r of principal p, nil if anonymous. It allocates
 // nothing unless r's path is loosened, or a rule with "when" or with nested
-// requirements decides. Its time depends on how many rules share the request's
-// host and the first segments of its path, not on how many there are.
+// requirements decides. Its time depends on how many rules share with the request
+// what each of them shares with the fewest others, not on how many there are.
 //
 // A loosened path is judged in every way in which an application might read it,
 // and the strictest answer stands. Otherwise "/admin;x/users" would pass by a
@@ -211,6 +211,7 @@ func (s *Set) target(r *Request) (t target, problem string) {
 	}
 	// A prefix contains neither mapped nor zoned addresses.
 	client := r.ClientIP.Unmap().WithZone("")
+	host.name = strings.ToLower(host.name)
 	t = target{method: r.Method, host: host, path: r.Path.Decoded, loose: r.Path.Loose, client: client, now: r.Now}
 	// The header alone does not make a preflight: any client can send it with
 	// a GET.

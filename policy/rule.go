@@ -73,7 +73,7 @@ type Require struct {
 // several goroutines. The zero value denies everything.
 type Set struct {
 	rules []rule
-	index index
+	index *index
 	named named
 }
 
