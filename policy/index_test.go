@@ -108,24 +108,29 @@ func randomPath(random *rand.Rand, segments ...string) string {
 	return b.String()
 }
 
-// TestALongPathIsJudgedInTime: each of many rules has to look at the whole of it,
-// which must not be done anew for each segment.
-func TestALongPathIsJudgedInTime(t *testing.T) {
+// TestALongPathIsJudgedInTheTimeOfAScan: each of many rules has to look at the
+// whole of it, which must not be done anew for each segment.
+func TestALongPathIsJudgedInTheTimeOfAScan(t *testing.T) {
 	var rules []policy.Rule
 	path := ""
 	for i := range 100 {
 		rules = append(rules, policy.Rule{Name: fmt.Sprint(i), Path: fmt.Sprintf("/**/s%d/**/end", 99-i), Allow: "anyone"})
 		path += fmt.Sprintf("/s%d", i)
 	}
-	set, many := compile(t, rules...), strings.Repeat("/s7", 20_000)
-	began := time.Now()
-	for asked, want := range map[string]string{path + many + "/end": "0", many + path + "/end": "0", many + "/end": "92", path + many: "", path + "/end": "0"} {
+	set, many := compile(t, rules...), strings.Repeat("/s7", 10_000)
+	for asked, want := range map[string]string{path + many + "/end": "0", many + path + "/end": "0", many + "/end": "92", path + "/end": "0"} {
 		if got := set.Decide(request(t, "GET x.test"+asked), nil); got.Rule != want {
 			t.Errorf("%d bytes: Decide = %+v, want rule %q", len(asked), got, want)
 		}
 	}
-	if took := time.Since(began); took > time.Second { // it is a hundredth of that
-		t.Errorf("it took %v", took)
+	r := request(t, "GET x.test"+many)
+	began := time.Now()
+	set.Explain(r, nil)
+	scan := time.Since(began)
+	began = time.Now()
+	set.Decide(r, nil)
+	if took := time.Since(began); took > 10*scan { // it is half of that; for each segment anew, it would be fifty times
+		t.Errorf("Decide took %v, and asking each rule %v", took, scan)
 	}
 }
 
