@@ -360,7 +360,7 @@ func TestAHandOffThatStartsAgainDoesNotLeadToAPageThatWantsMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	ticket, _ := b.follow(origin+u.Query().Get("rd"), isTicket)
-	b.jar.drop("__Host-authproxy_handoff_")
+	b.jar.dropAt("portal.example.org", "__Host-authproxy_handoff_")
 	again := b.get(ticket)
 	if !strings.HasPrefix(again.location(), origin+"/auth/sign-in?") || again.query("acr_values") != "gold" {
 		t.Errorf("answer = %d to %q, want the hand-off to start again for gold", again.StatusCode, again.location())
