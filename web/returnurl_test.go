@@ -24,7 +24,9 @@ func isOurs(origin string) bool {
 }
 
 func returnSite(t testing.TB) *site {
-	return newSite(t, func(s *settings) { s.hosts = []string{host, "*.apps.example.com", "other.example.com:8443"} })
+	return newSite(t, func(s *settings) {
+		s.hosts, s.domain = []string{host, "*.apps.example.com", "other.example.com:8443"}, "example.com"
+	})
 }
 
 // readPayloads returns the payloads of a file, one a line. Lines that begin with
