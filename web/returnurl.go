@@ -9,8 +9,13 @@ import (
 // maxReturnURL bounds a return URL in bytes: it travels in the state.
 const maxReturnURL = 2048
 
-// returnURL returns target if a browser may be sent there, else fallback.
+// returnURL returns target if a browser may be sent there, else fallback. Browsers
+// leave a "\" in a query as it is, and take it for nothing else there (WHATWG URL,
+// query state); others may, so it is encoded.
 func (s *Server) returnURL(target, fallback string) string {
+	if p, query, ok := strings.Cut(target, "?"); ok {
+		target = p + "?" + strings.ReplaceAll(query, `\`, "%5C")
+	}
 	if s.isReturnURL(target) {
 		return target
 	}

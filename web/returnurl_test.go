@@ -109,6 +109,29 @@ func TestReturnURLsThroughTheSignIn(t *testing.T) {
 	}
 }
 
+// TestABackslashInAQueryComesBackEncoded: browsers send it as it is, and it means
+// nothing to them after the question mark (WHATWG URL, query state).
+func TestABackslashInAQueryComesBackEncoded(t *testing.T) {
+	s := returnSite(t)
+	for _, tt := range []struct{ rd, want string }{
+		{`/search?re=\d+&x=1`, "/search?re=%5Cd+&x=1"},
+		{`https://one.apps.example.com/search?re=\\`, "https://one.apps.example.com/search?re=%5C%5C"},
+		{`/search?re=\d#\`, "/search?re=%5Cd#%5C"},
+		{`/a\b?re=\d`, "/"},
+		{`/\evil.example?re=\d`, "/"},
+		{`https://app.example.com\@evil.example/?re=\d`, "/"},
+		{"/?" + strings.Repeat(`\`, 1000), "/"}, // too long once it is encoded
+	} {
+		if got := s.newBrowser(t).signIn("alice", tt.rd).location(); got != tt.want {
+			t.Errorf("%.60q ends at %.60q, want %.60q", tt.rd, got, tt.want)
+		}
+	}
+	a, v := s.newBrowser(t).api("POST", "/auth/sign-in/social", `{"provider": "one", "callbackURL": "/search?re=\\d"}`)
+	if target, _ := dig(v, "url").(string); a.StatusCode != 200 || !strings.HasSuffix(target, "?rd="+url.QueryEscape("/search?re=%5Cd")) {
+		t.Errorf("a script gets %d and %q, want the encoded one", a.StatusCode, target)
+	}
+}
+
 // endsAt signs in with rd = payload and returns the final Location. On the way
 // it checks the stale sign-in page, both kinds of sign-out, and the sign-in for
 // scripts with the same payload.

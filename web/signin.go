@@ -354,7 +354,7 @@ func (s *Server) signInSocial(w http.ResponseWriter, r *http.Request) error {
 	}
 	rd := s.AfterSignIn
 	if ask.CallbackURL != "" {
-		if rd = ask.CallbackURL; !s.isReturnURL(rd) {
+		if rd = s.returnURL(ask.CallbackURL, ""); rd == "" {
 			return &page.Error{Status: http.StatusBadRequest, Code: "invalid_return_url",
 				Message: "callbackURL must be a path on this site, or a URL of one of its hosts."}
 		}
