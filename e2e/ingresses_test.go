@@ -625,6 +625,9 @@ func TestNginxThatWasSetUpForOAuth2Proxy(t *testing.T) {
 		if err := expectStatus(res, want); err != nil {
 			t.Errorf("a script at %s: %v", location, err)
 		}
+		if leads := res.Header.Get("Location") != ""; leads != (location == "/app") { // what the documentation says of it
+			t.Errorf("a script at %s is led to %q", location, res.Header.Get("Location"))
+		}
 	}
 }
 
