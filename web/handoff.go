@@ -76,12 +76,17 @@ func Outside(hosts policy.Hosts, public *url.URL, domain string) func(host strin
 // for it: on its own host if that one gets its sessions by the hand-off, else on
 // public_url's.
 func (s *Server) at(r *http.Request, p string, query url.Values) string {
-	u := *s.PublicURL
 	if s.outside(r.Host) {
-		u.Host = r.Host
+		return s.on(r.Host, p, query)
 	}
-	u.Path, u.RawQuery = s.Prefix+p, query.Encode()
-	return u.String()
+	return s.absolute(p, query)
+}
+
+// cutOutside takes scheme and host off rd if that host gets its sessions by the
+// hand-off.
+func (s *Server) cutOutside(rd string) (host, local string, ok bool) {
+	host, local, ok = s.cutOurOrigin(rd)
+	return host, local, ok && s.outside(host)
 }
 
 // signInFrom is [Server.SignInURL] for the browser of r.
