@@ -582,12 +582,22 @@ func (l *loader) checkCompat() {
 		return
 	}
 	for i, r := range c.Rules {
-		if r.Host != "" || r.Path != "" || len(r.Methods) > 0 {
+		if r.Host != "" || r.Path != "" || len(r.Methods) > 0 || r.Preflight != "" || r.Require != nil && r.Require.readsRequest() {
 			l.fail("compat.convention", fmt.Sprintf("is not set, so that /oauth2/auth could not tell what rules[%d] is about", i),
-				"set it to nginx or forward, whichever headers the ingress sets, or remove host, path and methods from the rules")
+				"set it to nginx or forward, whichever headers the ingress sets, or remove host, path, methods and preflight, and conditions on them, from the rules")
 			return
 		}
 	}
+}
+
+var requestPart = regexp.MustCompile(`\brequest\s*\.\s*(host|path|method)\b`)
+
+// readsRequest reports whether a condition of q looks as if it read the host, path
+// or method. It sees text, not CEL: what is hidden from it, by a comment in
+// between, package proxy refuses.
+func (q *Require) readsRequest() bool {
+	reads := func(nested Require) bool { return nested.readsRequest() }
+	return requestPart.MatchString(q.When) || slices.ContainsFunc(q.All, reads) || slices.ContainsFunc(q.Any, reads)
 }
 
 func (l *loader) checkLimits() {

@@ -338,7 +338,7 @@ type ExtAuthz struct {
 // Compat has other programs' ways answered, too.
 type Compat struct {
 	OAuth2Proxy bool   `yaml:"oauth2_proxy" default:"false" example:"true" doc:"Answer at the endpoints of oauth2-proxy, too: /oauth2/ with start, callback, auth, userinfo, sign_in and sign_out, and /ping and /ready; and tell X-Auth-Request-User, -Email, -Groups, -Preferred-Username and -Access-Token. With one provider, the redirect URI is public_url + /oauth2/callback. With prefix: /oauth2, an ingress that was set up for oauth2-proxy needs no other change than the address."`
-	Convention  string `yaml:"convention" enum:"nginx,forward" example:"nginx" doc:"Where /oauth2/auth reads the original request: nginx is X-Original-URL and X-Original-Method, as ingress-nginx sends them, forward is X-Forwarded-Method, -Proto, -Host and -Uri, as Traefik does. Needed where a rule names a host, a path or methods; without it, only who is signed in decides."`
+	Convention  string `yaml:"convention" enum:"nginx,forward" example:"nginx" doc:"Where /oauth2/auth reads the original request: nginx is X-Original-URL and X-Original-Method, as ingress-nginx sends them, forward is X-Forwarded-Method, -Proto, -Host and -Uri, as Traefik does. Needed where a rule, or a condition in it, names a host, a path or methods, or lets preflights pass; without it, only who is signed in decides."`
 }
 
 // WebSocket is how connections are treated that speak WebSocket.

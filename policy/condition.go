@@ -43,7 +43,10 @@ func names() map[string]*cel.Type {
 
 // A condition is a compiled CEL expression. It may be used from several
 // goroutines.
-type condition struct{ program cel.Program }
+type condition struct {
+	program cel.Program
+	reads   named // of the request
+}
 
 // conditions compiles CEL expressions.
 type conditions struct {
@@ -86,6 +89,9 @@ func (c *compiler) condition(field, text string) *condition {
 	}
 	compiled, problem := c.conditions.compile(text)
 	c.report(field, problem)
+	if compiled != nil {
+		c.named = c.named.or(compiled.reads)
+	}
 	return compiled
 }
 
@@ -115,7 +121,26 @@ func (c *conditions) compile(text string) (compiled *condition, problem string) 
 	if err != nil {
 		return nil, "cannot be compiled: " + err.Error()
 	}
-	return &condition{program}, ""
+	return &condition{program, readsOf(checked)}, ""
+}
+
+// readsOf returns what of the request an expression reads, wherever in it. There
+// is no value that is the request as a whole, so that nothing is read unseen.
+func readsOf(checked *cel.Ast) named {
+	var n named
+	for _, reference := range checked.NativeRep().ReferenceMap() {
+		switch reference.Name {
+		case "request.host":
+			n.host = true
+		case "request.path":
+			n.path = true
+		case "request.method":
+			n.method = true
+		case "request.client_ip":
+			n.client = true
+		}
+	}
+	return n
 }
 
 func (c *conditions) costProblem(checked *cel.Ast) string {
@@ -223,7 +248,7 @@ func (s *scope) ofRequest(name string) (any, bool) {
 		if s.t.host.addr.IsValid() {
 			return text("[" + s.t.host.addr.String() + "]")
 		}
-		return text(strings.ToLower(s.t.host.name))
+		return text(s.t.host.name)
 	case "request.path":
 		return text(s.t.path)
 	case "request.client_ip":

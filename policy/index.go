@@ -6,180 +6,305 @@ import (
 	"strings"
 )
 
-// An index finds the first rule that selects a request without looking at each.
-// Rules are sorted by the host they name, and under it into a tree by the
-// segments of their path, up to the first "**". What it offers may be too much,
-// never too little: each rule still judges for itself.
+// An index finds the first rule that selects a request without asking each. Every
+// rule is filed under one thing that it selects by, the one that it shares with
+// the fewest others, and those that share it are an index of their own, by what
+// else they select. What it offers may be too much, never too little: each rule
+// still judges for itself. The nil index is empty.
 type index struct {
-	anyHost *branch                // rules that name no host
-	byName  map[string]*branch     // by the name of a host
-	below   map[string]*branch     // by the domain of "*.", for all hosts one label below
-	byAddr  map[netip.Addr]*branch // by address
+	least   int // the lowest position in it
+	drawers []drawer
+	rest    []int // positions of the rules that are in no drawer, ascending
 }
 
-// A branch is a place in a tree of paths.
-type branch struct {
-	rules []int // positions of the rules whose segments end here, ascending
-	below map[string]*branch
-	star  *branch // for segments with "*", whatever else is in them
+// A drawer files rules by their key for one trait.
+type drawer struct {
+	trait trait
+	files map[key]*index
 }
 
-func newIndex(rules []rule) index {
-	ix := index{anyHost: &branch{}, byName: map[string]*branch{}, below: map[string]*branch{}, byAddr: map[netip.Addr]*branch{}}
+// A trait is something that each request has a key for, or some requests.
+type trait struct {
+	kind kind
+	at   int // which segment: 0 is the first, -1 the last
+	size int // bytes of a head or tail, bits of a network
+}
+
+type kind int
+
+const (
+	byHost    kind = iota // a name or an address
+	byDomain              // what follows the first label
+	byPort                // of the host
+	byMethod              // that of the request, or that which a preflight asks for
+	byNetwork             // of the client
+	bySegment             // the whole of it
+	byHead                // the beginning of a segment
+	byTail                // its end
+	byAny                 // any segment
+)
+
+// A key is the text, the address or the port that a trait is about.
+type key struct {
+	text string
+	addr netip.Addr
+	port uint16
+}
+
+// A tag is what a rule can be filed under.
+type tag struct {
+	trait trait
+	key   key
+}
+
+// fewRules are asked one by one sooner than they are looked up.
+const fewRules = 4
+
+func newIndex(rules []rule) *index {
+	tags, all := make([][][]tag, len(rules)), make([]int, len(rules))
 	for i := range rules {
-		b := ix.forHost(&rules[i]).at(rules[i].path.fixed())
-		b.rules = append(b.rules, i)
+		tags[i], all[i] = rules[i].tags(), i
+	}
+	return file(all, tags, nil)
+}
+
+// file returns the index of the rules at positions, which have all of used in
+// common.
+func file(positions []int, tags [][][]tag, used []tag) *index {
+	ix := &index{least: positions[0]}
+	if len(positions) <= fewRules {
+		ix.rest = positions
+		return ix
+	}
+	sharing := map[tag]int{}
+	for _, i := range positions {
+		for _, choice := range tags[i] {
+			for _, t := range choice {
+				sharing[t]++
+			}
+		}
+	}
+	filed := map[trait]map[key][]int{}
+	for _, i := range positions {
+		choice := rarest(tags[i], sharing, len(positions), used)
+		if choice == nil {
+			ix.rest = append(ix.rest, i)
+		}
+		for _, t := range choice {
+			if filed[t.trait] == nil {
+				filed[t.trait] = map[key][]int{}
+			}
+			filed[t.trait][t.key] = append(filed[t.trait][t.key], i)
+		}
+	}
+	for trait, groups := range filed {
+		d := drawer{trait, map[key]*index{}}
+		for k, group := range groups {
+			d.files[k] = file(group, tags, slices.Concat(used, []tag{{trait, k}}))
+		}
+		ix.drawers = append(ix.drawers, d)
 	}
 	return ix
 }
 
-// forHost returns the tree for the host that r names, whatever the port.
-func (ix *index) forHost(r *rule) *branch {
-	switch host := r.host.host; {
-	case !r.namesHost:
-		return ix.anyHost
-	case host.addr.IsValid():
-		return branchOf(ix.byAddr, host.addr)
-	case r.host.wildcard:
-		return branchOf(ix.below, host.name)
-	default:
-		return branchOf(ix.byName, host.name)
-	}
-}
-
-// branchOf returns the branch for key, made where there is none.
-func branchOf[K comparable](branches map[K]*branch, key K) *branch {
-	if branches[key] == nil {
-		branches[key] = &branch{}
-	}
-	return branches[key]
-}
-
-// at returns the branch for segments, made where there is none.
-func (b *branch) at(segments []string) *branch {
-	for _, seg := range segments {
-		if strings.Contains(seg, "*") {
-			if b.star == nil {
-				b.star = &branch{}
-			}
-			b = b.star
-			continue
+// rarest returns the choice of tags that the fewest of n rules share, nil if there
+// is none that is not used up. Several tags, each of which all rules have, would
+// only multiply them.
+func rarest(choices [][]tag, sharing map[tag]int, n int, used []tag) (best []tag) {
+	least := 0
+	for _, choice := range choices {
+		most, isUsed := 0, false
+		for _, t := range choice {
+			most, isUsed = max(most, sharing[t]), isUsed || slices.Contains(used, t)
 		}
-		if b.below == nil {
-			b.below = map[string]*branch{}
+		if !isUsed && (best == nil || most < least) && (most < n || len(choice) == 1) {
+			best, least = choice, most
 		}
-		b = branchOf(b.below, seg)
 	}
-	return b
+	return best
 }
 
-// fixed returns the segments that have their place in every path of g: those
-// before the first "**".
-func (g *Glob) fixed() []string {
-	if g.prefix == "" {
-		return nil // a rule without a path, or "/**"
+// tags returns what r can be filed under. A request that r selects has one tag at
+// least of each of the choices.
+func (r *rule) tags() (choices [][]tag) {
+	if host := r.host.host; r.namesHost {
+		name := tag{trait{kind: byHost}, key{text: host.name, addr: host.addr}}
+		if r.host.wildcard {
+			name.trait.kind = byDomain
+		}
+		choices = append(choices, []tag{name})
+		if host.port != 0 {
+			choices = append(choices, []tag{{trait{kind: byPort}, key{port: host.port}}})
+		}
 	}
-	if g.segments == nil {
-		return strings.Split(g.prefix[1:], "/")
+	if r.namesPath {
+		choices = append(choices, r.path.tags()...)
 	}
-	if i := slices.Index(g.segments, "**"); i >= 0 {
-		return g.segments[:i]
+	var methods, networks []tag
+	for _, m := range r.methods {
+		methods = append(methods, tag{trait{kind: byMethod}, key{text: m}})
+		if m == "GET" {
+			methods = append(methods, tag{trait{kind: byMethod}, key{text: "HEAD"}})
+		}
 	}
-	return g.segments
+	for _, n := range r.clients {
+		networks = append(networks, tag{trait{kind: byNetwork, size: n.Bits()}, key{addr: n.Addr()}})
+	}
+	for _, tags := range [][]tag{methods, networks} {
+		if tags != nil {
+			choices = append(choices, tags)
+		}
+	}
+	return choices
 }
 
-// maxQueues bounds how many branches a request may be on. Rules that need more
-// have more segments than any sensible path.
-const maxQueues = 24
+// tags returns what a rule for g can be filed under: the segments before the first
+// "**" by their place from the front, those behind the last by that from the end,
+// and those in between wherever they are.
+func (g *Glob) tags() (choices [][]tag) {
+	segments := g.segments
+	if segments == nil {
+		segments = strings.Split(g.prefix[1:], "/")
+	}
+	first := slices.Index(segments, "**")
+	last := len(segments) - 1
+	for last >= 0 && segments[last] != "**" {
+		last--
+	}
+	for i, seg := range segments {
+		switch {
+		case first < 0 || i < first:
+			choices = append(choices, segmentTags(seg, i)...)
+		case i > last:
+			choices = append(choices, segmentTags(seg, i-len(segments))...)
+		case !strings.Contains(seg, "*"):
+			choices = append(choices, []tag{{trait{kind: byAny}, key{text: seg}}})
+		}
+	}
+	return choices
+}
 
-// queues are the branches that a request is on, each with the rules that are
-// still to come.
-type queues struct {
-	next [maxQueues][]int
-	n    int
-	full bool
+// segmentTags returns what a rule can be filed under that wants seg in one place.
+func segmentTags(seg string, at int) (choices [][]tag) {
+	star := strings.IndexByte(seg, '*')
+	if star < 0 {
+		return [][]tag{{{trait{kind: bySegment, at: at}, key{text: seg}}}}
+	}
+	if head := seg[:star]; head != "" {
+		choices = append(choices, []tag{{trait{byHead, at, len(head)}, key{text: head}}})
+	}
+	if tail := seg[strings.LastIndexByte(seg, '*')+1:]; tail != "" {
+		choices = append(choices, []tag{{trait{byTail, at, len(tail)}, key{text: tail}}})
+	}
+	return choices
 }
 
 // first returns the position of the first of rules that selects t, -1 if none
 // does.
 func (ix *index) first(t *target, rules []rule) int {
-	var q queues
-	ix.collect(t, &q)
-	if q.full {
-		return scan(t, rules)
-	}
-	for {
-		i := q.pop()
-		if i < 0 || rules[i].selects(t) {
-			return i
-		}
-	}
-}
-
-// scan asks each rule.
-func scan(t *target, rules []rule) int {
-	for i := range rules {
-		if rules[i].selects(t) {
-			return i
-		}
+	if i := ix.search(t, rules, len(rules)); i < len(rules) {
+		return i
 	}
 	return -1
 }
 
-// collect puts the branches that t is on into q.
-func (ix *index) collect(t *target, q *queues) {
-	ix.anyHost.collect(t.path, q)
-	if t.host.addr.IsValid() {
-		ix.byAddr[t.host.addr].collect(t.path, q)
-		return
+// search returns the position of the first rule in ix that selects t, or best if
+// none before that does.
+func (ix *index) search(t *target, rules []rule, best int) int {
+	if ix == nil || ix.least >= best {
+		return best
 	}
-	if len(ix.byName)+len(ix.below) == 0 {
-		return
+	for i := range ix.drawers {
+		best = ix.drawers[i].search(t, rules, best)
 	}
-	name := strings.ToLower(t.host.name)
-	ix.byName[name].collect(t.path, q)
-	if _, domain, ok := strings.Cut(name, "."); ok {
-		ix.below[domain].collect(t.path, q)
-	}
-}
-
-// collect puts b and the branches below it that path is on into q. Nothing is
-// on a nil branch.
-func (b *branch) collect(path string, q *queues) {
-	for b != nil {
-		q.push(b.rules)
-		if path == "" {
-			return
+	for _, i := range ix.rest {
+		if i >= best {
+			break
 		}
-		seg, rest := cutSegment(path)
-		b.star.collect(rest, q)
-		b, path = b.below[seg], rest
+		if rules[i].selects(t) {
+			return i
+		}
 	}
+	return best
 }
 
-func (q *queues) push(rules []int) {
+func (d *drawer) search(t *target, rules []rule, best int) int {
+	switch d.trait.kind {
+	case byMethod:
+		best = d.files[key{text: t.method}].search(t, rules, best)
+		if t.preflight != "" {
+			best = d.files[key{text: t.preflight}].search(t, rules, best)
+		}
+		return best
+	case byAny:
+		return d.searchAny(t, rules, best)
+	}
+	return d.files[d.trait.of(t)].search(t, rules, best)
+}
+
+// maxSegments bounds how many segments of a path are looked up one by one. Beyond
+// that each file is asked once: a path can repeat a segment as often as it is long.
+const maxSegments = 16
+
+func (d *drawer) searchAny(t *target, rules []rule, best int) int {
+	n := 0
+	for rest := t.path; rest != "" && n < maxSegments; n++ {
+		var seg string
+		seg, rest = cutSegment(rest)
+		best = d.files[key{text: seg}].search(t, rules, best)
+	}
+	if n == maxSegments {
+		for _, file := range d.files {
+			best = file.search(t, rules, best)
+		}
+	}
+	return best
+}
+
+// of returns the key of t, the zero key where t has none: should rules be filed
+// under that, they judge for themselves.
+func (tr trait) of(t *target) key {
+	switch tr.kind {
+	case byHost:
+		return key{text: t.host.name, addr: t.host.addr}
+	case byDomain:
+		_, domain, _ := strings.Cut(t.host.name, ".")
+		return key{text: domain}
+	case byPort:
+		return key{port: t.host.port}
+	case byNetwork:
+		network, err := t.client.Prefix(tr.size)
+		if err != nil { // the other family
+			return key{}
+		}
+		return key{addr: network.Addr()}
+	}
+	seg, ok := segment(t.path, tr.at)
 	switch {
-	case len(rules) == 0:
-	case q.n == maxQueues:
-		q.full = true
-	default:
-		q.next[q.n] = rules
-		q.n++
+	case !ok || len(seg) < tr.size:
+		return key{}
+	case tr.kind == byHead:
+		seg = seg[:tr.size]
+	case tr.kind == byTail:
+		seg = seg[len(seg)-tr.size:]
 	}
+	return key{text: seg}
 }
 
-// pop returns the lowest position that is still to come, -1 if none is.
-func (q *queues) pop() int {
-	lowest := -1
-	for i := range q.n {
-		if len(q.next[i]) > 0 && (lowest < 0 || q.next[i][0] < q.next[lowest][0]) {
-			lowest = i
+// segment returns the segment of path at a place, from the end if that is below
+// zero.
+func segment(path string, at int) (seg string, ok bool) {
+	for ; at >= 0 && path != ""; at-- {
+		if seg, path = cutSegment(path); at == 0 {
+			return seg, true
 		}
 	}
-	if lowest < 0 {
-		return -1
+	for ; at < 0 && path != ""; at++ {
+		slash := strings.LastIndexByte(path, '/')
+		if at == -1 {
+			return path[slash+1:], true
+		}
+		path = path[:slash]
 	}
-	i := q.next[lowest][0]
-	q.next[lowest] = q.next[lowest][1:]
-	return i
+	return "", false
 }

@@ -131,9 +131,9 @@ type Decision struct {
 	// the rule wants more than any sign-in. It must not be changed.
 	Ask *Ask
 
-	// Public is set when the request was let through whoever sent it: by
-	// "allow: anyone" or as a CORS preflight.
-	Public bool
+	// Preflight is set when the request was let through as a CORS preflight, which
+	// brings no credentials.
+	Preflight bool
 }
 
 const (
@@ -152,8 +152,8 @@ const (
 
 // Decide answers for request r of principal p, nil if anonymous. It allocates
 // nothing unless r's path is loosened, or a rule with "when" or with nested
-// requirements decides. Its time depends on how many rules share the request's
-// host and the first segments of its path, not on how many there are.
+// requirements decides. Its time depends on how many rules share with the request
+// what each of them shares with the fewest others, not on how many there are.
 //
 // A loosened path is judged in every way in which an application might read it,
 // and the strictest answer stands. Otherwise "/admin;x/users" would pass by a
@@ -199,18 +199,19 @@ func (d Decision) stricter(other Decision) Decision {
 func (s *Set) target(r *Request) (t target, problem string) {
 	host, ok := readHost(r.Host)
 	switch {
-	case s.namesHost && !ok:
+	case s.named.host && !ok:
 		return target{}, reasonHost
 	// Some frameworks fold case ("post" is POST to Werkzeug), others do not.
-	case s.namesMethod && methodProblem(r.Method) != "":
+	case s.named.method && methodProblem(r.Method) != "":
 		return target{}, reasonMethod
-	case s.namesPath && !strings.HasPrefix(r.Path.Decoded, "/"):
+	case s.named.path && !strings.HasPrefix(r.Path.Decoded, "/"):
 		return target{}, reasonPath
-	case s.namesClient && !r.ClientIP.IsValid():
+	case s.named.client && !r.ClientIP.IsValid():
 		return target{}, reasonClient
 	}
 	// A prefix contains neither mapped nor zoned addresses.
 	client := r.ClientIP.Unmap().WithZone("")
+	host.name = strings.ToLower(host.name)
 	t = target{method: r.Method, host: host, path: r.Path.Decoded, loose: r.Path.Loose, client: client, now: r.Now}
 	// The header alone does not make a preflight: any client can send it with
 	// a GET.
@@ -283,9 +284,9 @@ func (r *rule) passes(t *target) bool {
 func (r *rule) decide(t *target, p *Principal) Decision {
 	switch {
 	case r.passes(t):
-		return Decision{Outcome: Allow, Rule: r.label, Reason: reasonPreflight, Public: true}
+		return Decision{Outcome: Allow, Rule: r.label, Reason: reasonPreflight, Preflight: true}
 	case r.effect == allowAnyone:
-		return Decision{Outcome: Allow, Rule: r.label, Reason: reasonAnyone, Public: true}
+		return Decision{Outcome: Allow, Rule: r.label, Reason: reasonAnyone}
 	case r.effect != require:
 		return Decision{Rule: r.label, Reason: reasonDenied}
 	case p == nil:

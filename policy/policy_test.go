@@ -163,7 +163,7 @@ func TestPreflight(t *testing.T) {
 		method string
 		asked  string
 		want   policy.Outcome
-		public bool
+		passed bool
 	}{
 		{"passes for any method", policy.Rule{Require: in, Preflight: "pass"}, "OPTIONS", "DELETE", policy.Allow, true},
 		{"passes for a method of the rule", policy.Rule{Methods: []string{"PUT"}, Require: in, Preflight: "pass"}, "OPTIONS", "PUT", policy.Allow, true},
@@ -175,12 +175,13 @@ func TestPreflight(t *testing.T) {
 		{"a GET with the header is no preflight", policy.Rule{Require: in, Preflight: "pass"}, "GET", "GET", policy.SignIn, false},
 		{"a POST with the header is not selected by the asked method", policy.Rule{Methods: []string{"GET"}, Allow: "anyone", Preflight: "pass"}, "POST", "GET", policy.Deny, false},
 		{"along with allow", policy.Rule{Methods: []string{"GET"}, Allow: "anyone", Preflight: "pass"}, "OPTIONS", "GET", policy.Allow, true},
+		{"without pass it is let through like any request", policy.Rule{Allow: "anyone"}, "OPTIONS", "GET", policy.Allow, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := compile(t, tt.rule).Decide(&policy.Request{Method: tt.method, Preflight: tt.asked}, nil)
-			if got.Outcome != tt.want || got.Public != tt.public {
-				t.Errorf("Decide = %+v, want %v, public %v", got, tt.want, tt.public)
+			if got.Outcome != tt.want || got.Preflight != tt.passed {
+				t.Errorf("Decide = %+v, want %v, passed as a preflight: %v", got, tt.want, tt.passed)
 			}
 		})
 	}
@@ -195,11 +196,11 @@ func TestALoosePathIsNeverPublic(t *testing.T) {
 		"/public/a%2fb", "/public//a", "/public/a;b", "/public;/a", "/admin%3f.css", "/admin%23.css", "/admin;.css", "/admin%2f.css",
 	} {
 		r := request(t, "GET app.example.com"+path)
-		if got := set.Decide(r, nil); got.Outcome != policy.SignIn || got.Public {
+		if got := set.Decide(r, nil); got.Outcome != policy.SignIn {
 			t.Errorf("GET %s: %+v, want sign_in", path, got)
 		}
 		r.Method, r.Preflight = "OPTIONS", "GET"
-		if got := set.Decide(r, nil); got.Outcome != policy.SignIn || got.Public {
+		if got := set.Decide(r, nil); got.Outcome != policy.SignIn {
 			t.Errorf("preflight of %s: %+v, want sign_in", path, got)
 		}
 	}
@@ -258,6 +259,10 @@ func TestWhatCannotBeReadDoesNotSlipPastARule(t *testing.T) {
 		{"no host", policy.Rule{Host: "admin.example.com", Deny: true}, "GET", ""},
 		{"lower-case method", policy.Rule{Methods: []string{"POST"}, Deny: true}, "post", "a.test"},
 		{"no method", policy.Rule{Methods: []string{"POST"}, Deny: true}, "", "a.test"},
+		{"host in a condition", condition(`request.host != "admin.example.com"`), "GET", "admin.example.com:x"},
+		{"method in a condition", condition(`request.method != "POST"`), "post", "a.test"},
+		{"path in a condition", condition(`!request.path.startsWith("/admin/")`), "GET", "a.test"},
+		{"client in a condition", condition(`!request.client_ip.startsWith("198.51.100.")`), "GET", "a.test"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -298,7 +303,7 @@ func TestLabels(t *testing.T) {
 }
 
 func TestZeroValuesDeny(t *testing.T) {
-	if got := (&policy.Set{}).Decide(&policy.Request{}, alice()); got.Outcome != policy.Deny || got.Public {
+	if got := (&policy.Set{}).Decide(&policy.Request{}, alice()); got.Outcome != policy.Deny {
 		t.Errorf("zero Set: %+v, want deny", got)
 	}
 	if got := (policy.Decision{}).Outcome; got != policy.Deny {

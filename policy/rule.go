@@ -72,26 +72,36 @@ type Require struct {
 // A Set is a list of compiled rules. It does not change, and may be used from
 // several goroutines. The zero value denies everything.
 type Set struct {
-	rules                                          []rule
-	index                                          index
-	namesHost, namesPath, namesMethod, namesClient bool
+	rules []rule
+	index *index
+	named named
 }
 
-// NamesPath reports whether a rule names a path. Only then does Decide look at
-// the path of a request, and need it be free of ambiguity.
-func (s *Set) NamesPath() bool { return s.namesPath }
+// named is what of a request rules depend on: because they select by it, or
+// because a condition of theirs reads it.
+type named struct{ host, path, method, client bool }
 
-// NamesHost reports whether a rule names a host. Then a request for a host that
-// is nobody's would slip past that rule: the caller must know its hosts.
-func (s *Set) NamesHost() bool { return s.namesHost }
+func (n named) or(other named) named {
+	return named{n.host || other.host, n.path || other.path, n.method || other.method, n.client || other.client}
+}
 
-// NamesMethod reports whether a rule names a method. Then an application must not
-// take another one than the request's own from a header.
-func (s *Set) NamesMethod() bool { return s.namesMethod }
+// NamesPath reports whether a rule names a path, be it in a condition. Only then
+// does Decide look at the path of a request, and need it be free of ambiguity.
+func (s *Set) NamesPath() bool { return s.named.path }
 
-// NamesClient reports whether a rule names clients. Then a request whose client
-// is not known is denied.
-func (s *Set) NamesClient() bool { return s.namesClient }
+// NamesHost reports whether a rule names a host, be it in a condition. Then a
+// request for a host that is nobody's would slip past that rule: the caller must
+// know its hosts.
+func (s *Set) NamesHost() bool { return s.named.host }
+
+// NamesMethod reports whether a rule names a method, be it in a condition, or
+// lets preflights through, which are OPTIONS and nothing else. Then an application
+// must not take another one than the request's own from a header.
+func (s *Set) NamesMethod() bool { return s.named.method }
+
+// NamesClient reports whether a rule names clients, be it in a condition. Then a
+// request whose client is not known is denied.
+func (s *Set) NamesClient() bool { return s.named.client }
 
 type effect int
 
@@ -125,17 +135,12 @@ func Compile(rules []Rule) (*Set, error) {
 	set := &Set{rules: make([]rule, len(rules))}
 	for i, r := range rules {
 		c.at = fmt.Sprintf("rules[%d]", i)
-		compiled := c.rule(r)
-		set.rules[i] = compiled
-		set.namesHost = set.namesHost || compiled.namesHost
-		set.namesPath = set.namesPath || compiled.namesPath
-		set.namesMethod = set.namesMethod || len(compiled.methods) > 0
-		set.namesClient = set.namesClient || len(compiled.clients) > 0
+		set.rules[i] = c.rule(r)
 	}
 	if err := errors.Join(c.problems...); err != nil {
 		return nil, err
 	}
-	set.index = newIndex(set.rules)
+	set.named, set.index = c.named, newIndex(set.rules)
 	return set, nil
 }
 
@@ -144,6 +149,7 @@ func Compile(rules []Rule) (*Set, error) {
 type compiler struct {
 	at         string // the rule being compiled, as "rules[2]"
 	problems   []error
+	named      named       // by the rules so far
 	conditions *conditions // made for the first rule with "when"
 }
 
@@ -181,6 +187,7 @@ func (c *compiler) rule(r Rule) rule {
 	if r.Preflight != "" && r.Preflight != "pass" {
 		c.report(".preflight", `must be "pass", or left out`)
 	}
+	c.named = c.named.or(named{out.namesHost, out.namesPath, len(out.methods) > 0 || out.preflight, len(out.clients) > 0})
 	out.effect = c.effect(r)
 	if r.Require != nil {
 		out.needs = c.needs(".require", r.Require)

@@ -1,6 +1,8 @@
 package policy_test
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,28 +101,75 @@ func TestNoRulesAreOneRuleForWhoIsSignedIn(t *testing.T) {
 	if got := set.Decide(r, nil); got.Outcome != policy.SignIn || got.Rule != "signed in (default)" {
 		t.Errorf("anonymous: %+v, want sign_in by the default rule", got)
 	}
-	if got := set.Decide(r, &policy.Principal{ID: "u1"}); got.Outcome != policy.Allow || got.Public {
-		t.Errorf("signed in: %+v, want allow, not public", got)
+	if got := set.Decide(r, &policy.Principal{ID: "u1"}); got.Outcome != policy.Allow {
+		t.Errorf("signed in: %+v, want allow", got)
 	}
 }
 
-func TestNamesPath(t *testing.T) {
+// condition is a rule with nothing but a condition.
+func condition(expression string) policy.Rule {
+	return policy.Rule{Require: &policy.Require{When: expression}}
+}
+
+// TestWhatASetNames: what a condition reads counts as what a rule selects by.
+func TestWhatASetNames(t *testing.T) {
+	nested := func(expression string) policy.Rule {
+		inner := policy.Require{Any: []policy.Require{{SignedIn: true}, *condition(expression).Require}}
+		return policy.Rule{Require: &policy.Require{All: []policy.Require{inner}}}
+	}
+	network := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	tests := []struct {
-		name  string
-		rules []policy.Rule
-		want  bool
+		name string
+		rule policy.Rule
+		want string
 	}{
-		{"default", nil, false},
-		{"host and method", []policy.Rule{{Host: "a.test", Methods: []string{"GET"}, Deny: true}}, false},
-		{"the last rule", []policy.Rule{{Deny: true}, {Path: "/a", Deny: true}}, true},
-		{"the first rule", []policy.Rule{{Path: "/a", Deny: true}, {Deny: true}}, true},
-		{"every path", []policy.Rule{{Path: "/**", Deny: true}}, true},
+		{"nothing", policy.Rule{Deny: true}, ""},
+		{"a host", policy.Rule{Host: "a.test", Deny: true}, "host"},
+		{"a path", policy.Rule{Path: "/a", Deny: true}, "path"},
+		{"every path", policy.Rule{Path: "/**", Deny: true}, "path"},
+		{"a method", policy.Rule{Methods: []string{"GET"}, Deny: true}, "method"},
+		{"a network", policy.Rule{Clients: network, Deny: true}, "client"},
+		{"host and method", policy.Rule{Host: "a.test", Methods: []string{"GET"}, Deny: true}, "host method"},
+		{"preflights that pass", policy.Rule{Require: &policy.Require{SignedIn: true}, Preflight: "pass"}, "method"},
+
+		{"a condition about the user", condition(`user.name == "Ann" && session.acr == "gold"`), ""},
+		{"a condition about the time", condition(`request.time.getHours() > 7`), ""},
+		{"a condition about the host", condition(`request.host == "a.test"`), "host"},
+		{"a condition about the path", condition(`request.path.startsWith("/a")`), "path"},
+		{"a condition about the method", condition(`request.method in ["GET"]`), "method"},
+		{"a condition about the client", condition(`request.client_ip == "10.0.0.1"`), "client"},
+		{"a condition about all of them", condition(`"x" in [request.method, request.host, request.path, request.client_ip]`), "client host method path"},
+		{"a condition with a dot in front", condition(`.request.path == "/a"`), "path"},
+		{"a condition with space in between", condition("request . // the path\n path == '/a'"), "path"},
+		{"a condition that is always true", condition(`true || request.path == "/a"`), "path"},
+		{"a loop in a condition", condition(`user.groups.exists(g, request.path.startsWith("/" + g))`), "path"},
+		{"a text in a condition", condition(`user.name == "request.path"`), ""},
+		{"a condition of a condition", nested(`request.path == "/a" ? request.method == "GET" : false`), "method path"},
 	}
 	for _, tt := range tests {
-		if got := compile(t, tt.rules...).NamesPath(); got != tt.want {
-			t.Errorf("%s: NamesPath() = %v, want %v", tt.name, got, tt.want)
+		t.Run(tt.name, func(t *testing.T) {
+			for _, rules := range [][]policy.Rule{{tt.rule}, {tt.rule, {Deny: true}}, {{Deny: true}, tt.rule}} {
+				if got := named(compile(t, rules...)); got != tt.want {
+					t.Errorf("with %d rules, names %q, want %q", len(rules), got, tt.want)
+				}
+			}
+		})
+	}
+	if got := named(compile(t)); got != "" {
+		t.Errorf("no rules name %q, want nothing", got)
+	}
+}
+
+// named lists what set names.
+func named(set *policy.Set) string {
+	var all []string
+	for name, names := range map[string]bool{"client": set.NamesClient(), "host": set.NamesHost(), "method": set.NamesMethod(), "path": set.NamesPath()} {
+		if names {
+			all = append(all, name)
 		}
 	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
 }
 
 func TestASetKeepsNothingOfItsRules(t *testing.T) {
@@ -135,25 +184,5 @@ func TestASetKeepsNothingOfItsRules(t *testing.T) {
 	got = set.Decide(&policy.Request{Method: "GET"}, &policy.Principal{ID: "u1", Roles: []string{"guest"}})
 	if got.Outcome != policy.Deny {
 		t.Errorf("changed role: %+v, want deny", got)
-	}
-}
-
-func TestNamesHost(t *testing.T) {
-	anyone := policy.Rule{Allow: "anyone"}
-	if compile(t, anyone).NamesHost() {
-		t.Error("no rule names a host")
-	}
-	if !compile(t, policy.Rule{Host: "app.example.com", Deny: true}, anyone).NamesHost() {
-		t.Error("a rule names a host")
-	}
-}
-
-func TestNamesMethod(t *testing.T) {
-	anyone := policy.Rule{Allow: "anyone"}
-	if compile(t, anyone, policy.Rule{Path: "/a", Host: "app.example.com", Deny: true}).NamesMethod() {
-		t.Error("no rule names a method")
-	}
-	if !compile(t, policy.Rule{Methods: []string{"GET"}, Deny: true}, anyone).NamesMethod() {
-		t.Error("a rule names a method")
 	}
 }

@@ -186,7 +186,9 @@ func forged(h http.Header) http.Header {
 		"Forwarded": "for=127.0.0.1;host=" + ourHost + ";proto=https",
 	}
 	for name, value := range public {
-		out[name] = []string{value}
+		if out[name] == nil {
+			out[name] = []string{value}
+		}
 	}
 	return out
 }
@@ -214,12 +216,7 @@ func TestEveryFaceGivesTheSameAnswer(t *testing.T) {
 	script := http.Header{"Accept": {"*/*"}, "Sec-Fetch-Mode": {"cors"}}
 	preflight := http.Header{"Origin": {"https://spa.example.net"}, "Access-Control-Request-Method": {"PUT"}}
 	socket := http.Header{"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Sec-Fetch-Mode": {"websocket"}}
-	rows := []struct {
-		name string
-		ask
-		class string
-		who   string // the e-mail address that the application learns
-	}{
+	rows := []faceRow{
 		{"nobody at a public page", ask{target: "/public/x", header: browser("")}, "allow", ""},
 		{"somebody at a public page", ask{target: "/public/x", header: browser(bobHas)}, "allow", "bob@example.com"},
 		{"another method at a public page", ask{method: "POST", target: "/public/x", header: browser("")}, "401", ""},
@@ -249,7 +246,9 @@ func TestEveryFaceGivesTheSameAnswer(t *testing.T) {
 		{"two slashes", ask{target: "/public//admin", header: browser(aliceHas)}, "403", ""},
 		{"a semicolon", ask{target: "/public/..;/admin", header: browser(aliceHas)}, "403", ""},
 		{"TRACE", ask{method: "TRACE", target: "/app/secret", header: browser(aliceHas)}, "403", ""},
-		{"a preflight that passes", ask{method: "OPTIONS", target: "/api/x", header: preflight}, "allow", ""},
+		{"a preflight that passes", ask{method: "OPTIONS", target: "/api/x", header: with(preflight, override, "OPTIONS")}, "allow", ""},
+		{"a preflight that says it is a PUT", ask{method: "OPTIONS", target: "/api/x", header: with(preflight, override, "PUT")}, "allow, or 401 where the header is handed on", ""},
+		{"a preflight that says it is a DELETE", ask{method: "OPTIONS", target: "/api/x", header: with(preflight, override, "DELETE")}, "allow, or 403 where the header is handed on", ""},
 		{"a preflight for a method that the rule is not for", ask{method: "OPTIONS", target: "/api/x", header: http.Header{"Origin": {"https://spa.example.net"}, "Access-Control-Request-Method": {"DELETE"}}}, "401", ""},
 		{"a preflight where none passes", ask{method: "OPTIONS", target: "/app/secret", header: preflight}, "401", ""},
 		{"GET with the headers of a preflight", ask{target: "/api/x", header: preflight}, "401", ""},
@@ -264,28 +263,72 @@ func TestEveryFaceGivesTheSameAnswer(t *testing.T) {
 	}
 	all := faces(w)
 	for _, row := range rows {
-		t.Run(row.name, func(t *testing.T) {
-			want := result{class: row.class}
-			var first result
-			for i, f := range all {
-				w := *w
-				w.TB = t
-				a := row.ask
-				a.header = forged(a.header)
-				if a.method == "OPTIONS" { // which no browser sends it with, and where GET is not allowed
-					delete(a.header, "X-Http-Method-Override")
-				}
-				got := f.send(&w, a)
-				checkClass(t, f.name, got.class, want.class)
-				checkTold(t, f.name, got.told, row.who)
-				if i == 0 {
-					first = got
-				}
-				if got.class == "redirect" && got.location != first.location {
-					t.Errorf("%s: redirects to %s, the proxy to %s", f.name, got.location, first.location)
-				}
-			}
-		})
+		t.Run(row.name, func(t *testing.T) { expectOfFaces(t, w, all, row) })
+	}
+}
+
+// TestEveryFaceShowsAConditionTheWholeRequest: rules that select by nothing are
+// judged as carefully as those that do.
+func TestEveryFaceShowsAConditionTheWholeRequest(t *testing.T) {
+	const condition = `(!request.path.startsWith("/admin/") || "admin" in user.roles) && request.method in ["GET", "POST"] && request.host != "other.example.com"`
+	w := newWorld(t, setup{rules: []policy.Rule{{Name: "all", Require: &policy.Require{When: condition}}}, trusted: []string{"127.0.0.0/8"}, proxy: func(c *Config) {
+		c.Hosts = append(c.Hosts, mustHost(t, "other.example.com"))
+	}})
+	aliceHas, bobHas := w.signIn(alice()), w.signIn(bob())
+	rows := []faceRow{
+		{"nobody", ask{target: "/app/x", header: browser("")}, "redirect", ""},
+		{"somebody", ask{target: "/app/x", header: browser(bobHas)}, "allow", "bob@example.com"},
+		{"a path", ask{target: "/admin/x", header: browser(bobHas)}, "403", ""},
+		{"a path of somebody with the role", ask{target: "/admin/x", header: browser(aliceHas)}, "allow", "alice@example.com"},
+		{"an encoded path", ask{target: "/%61dmin/x", header: browser(bobHas)}, "403", ""},
+		{"dots", ask{target: "/app/../admin/x", header: browser(bobHas)}, "403", ""},
+		{"a semicolon", ask{target: "/app/..;/admin/x", header: browser(bobHas)}, "403", ""},
+		{"two slashes", ask{target: "//admin/x", header: browser(bobHas)}, "403", ""},
+		{"a method", ask{method: "DELETE", target: "/app/x", header: browser(bobHas)}, "403", ""},
+		{"a method in a header", ask{method: "POST", target: "/app/x", header: with(browser(bobHas), override, "DELETE")}, "allow, or 403 where the header is handed on", "bob@example.com"},
+		{"a host", ask{target: "/app/x", host: "other.example.com", header: browser(bobHas)}, "403", ""},
+		{"a host that is not ours", ask{target: "/app/x", host: "evil.example", header: browser(bobHas)}, "403", ""},
+		{"a host that is none", ask{target: "/app/x", host: "app.example.com@x", header: browser(bobHas)}, "403", ""},
+	}
+	all := faces(w)
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) { expectOfFaces(t, w, all, row) })
+	}
+}
+
+// override is a header by which some applications take another method.
+const override = "X-Http-Method-Override"
+
+// A faceRow is an ask and what must come of it in every face.
+type faceRow struct {
+	name string
+	ask
+	class string // also "…, or … where the header is handed on" by an ingress that asks over HTTP
+	who   string // the e-mail address that the application learns
+}
+
+// expectOfFaces sends row through each face.
+func expectOfFaces(t *testing.T, w *world, all []face, row faceRow) {
+	t.Helper()
+	taken, handed, differ := strings.Cut(strings.TrimSuffix(row.class, " where the header is handed on"), ", or ")
+	var first result
+	for i, f := range all {
+		w := *w
+		w.TB = t
+		a, want, who := row.ask, taken, row.who
+		if differ && f.name != "proxy" && f.name != "gRPC" {
+			want, who = handed, ""
+		}
+		a.header = forged(a.header)
+		got := f.send(&w, a)
+		checkClass(t, f.name, got.class, want)
+		checkTold(t, f.name, got.told, who)
+		if i == 0 {
+			first = got
+		}
+		if got.class == "redirect" && got.location != first.location {
+			t.Errorf("%s: redirects to %s, the proxy to %s", f.name, got.location, first.location)
+		}
 	}
 }
 

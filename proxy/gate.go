@@ -48,7 +48,7 @@ func (p *Proxy) judge(o *original) (verdict, error) {
 	}
 	request := p.policyRequest(o, path)
 	v.decision = p.decide(o, &request, principal)
-	if request.Preflight == "" || !v.decision.Public { // one that passes brings no credentials, so there is nobody to ask about
+	if !v.decision.Preflight { // one that passes brings no credentials, so there is nobody to ask about
 		v.decision = o.narrow.apply(v.decision, principal)
 	}
 	if v.decision.Outcome == policy.Allow {

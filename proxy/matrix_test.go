@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"html"
 	"net"
 	"net/http"
 	"net/url"
@@ -68,18 +69,12 @@ func signInAll(w *world, m *policytest.Matrix) map[string]string {
 	return cookies
 }
 
-// expectRow sends the request of one row.
+// expectRow sends the request of one row: as a program, and where it is refused
+// as a browser, too.
 func expectRow(t *testing.T, w *world, m *policytest.Matrix, c policytest.Case, cookies string) {
 	t.Helper()
-	request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %s\r\nAccept: application/json\r\nConnection: close\r\n", c.Method, c.Path, c.Host, c.Client)
-	if cookies != "" {
-		request += "Cookie: " + cookies + "\r\n"
-	}
-	if c.Preflight != "" {
-		request += "Origin: https://a.example\r\nAccess-Control-Request-Method: " + c.Preflight + "\r\n"
-	}
 	before := len(w.log.String())
-	status, body := raw(t, w.front.URL, request+"\r\n")
+	status, body := sendRow(t, w, c, cookies, "Accept: application/json\r\n")
 	line := w.log.String()[before:]
 	want := map[string]string{"allow": "200", "sign_in": "401", "step_up": "401", "deny": "403", policytest.Refused: "400"}[c.Outcome]
 	if !strings.HasPrefix(status, "HTTP/1.1 "+want) {
@@ -88,23 +83,65 @@ func expectRow(t *testing.T, w *world, m *policytest.Matrix, c policytest.Case, 
 	if c.Outcome == policytest.Refused {
 		return
 	}
-	expectLogged(t, c, line)
-	if c.Outcome == "deny" && c.Method != "HEAD" && c.Rule != "" && !strings.Contains(body, fmt.Sprintf(`"rule":%q`, c.Rule)) {
-		t.Errorf("%v: the answer %s does not name the rule %s", c, body, c.Rule)
+	explained := expectExplanation(t, w, m, c)
+	expectLogged(t, c, line, explained)
+	if c.Outcome != "deny" || c.Method == "HEAD" {
+		return
 	}
-	expectExplanation(t, w, m, c)
+	if c.Rule != "" && !strings.Contains(body, fmt.Sprintf(`"rule":%q`, c.Rule)) || !strings.Contains(body, sentence(explained.Reason)) {
+		t.Errorf("%v: the answer %s does not name the rule %s and the reason %s", c, body, c.Rule, explained.Reason)
+	}
+	if c.Method != "OPTIONS" { // whose answer no browser shows
+		_, page := sendRow(t, w, c, cookies, "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n")
+		expectPage(t, c, html.UnescapeString(page), m.Principal(c), explained)
+	}
+}
+
+// sendRow sends the request of c with one more header.
+func sendRow(t *testing.T, w *world, c policytest.Case, cookies, header string) (status, body string) {
+	t.Helper()
+	request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %s\r\n%sConnection: close\r\n", c.Method, c.Path, c.Host, c.Client, header)
+	if cookies != "" {
+		request += "Cookie: " + cookies + "\r\n"
+	}
+	if c.Preflight != "" {
+		request += "Origin: https://a.example\r\nAccess-Control-Request-Method: " + c.Preflight + "\r\n"
+	}
+	return raw(t, w.front.URL, request+"\r\n")
+}
+
+// expectPage fails unless the page that refuses says which rule that is, if one
+// is, why, and who is there, if anybody is.
+func expectPage(t *testing.T, c policytest.Case, page string, who *policy.Principal, explained policy.Explanation) {
+	t.Helper()
+	name := ""
+	if who != nil {
+		name = who.Email
+	}
+	if who != nil && name == "" {
+		name = who.Name
+	}
+	for label, want := range map[string]string{"Signed in as</dt><dd>": name, "Refused by rule</dt><dd><code>": c.Rule} {
+		_, rest, there := strings.Cut(page, label)
+		if there != (want != "") || !strings.HasPrefix(rest, want+"</") && there {
+			t.Errorf("%v: the page lacks %s%s, or has another one:\n%s", c, label, want, page)
+		}
+	}
+	if want := "You may not open this page: " + sentence(explained.Reason) + "."; !strings.Contains(page, want) {
+		t.Errorf("%v: the page lacks %q:\n%s", c, want, page)
+	}
 }
 
 // expectLogged fails unless the line of a request names its decision and rule,
 // and why it was not let through.
-func expectLogged(t *testing.T, c policytest.Case, line string) {
+func expectLogged(t *testing.T, c policytest.Case, line string, explained policy.Explanation) {
 	t.Helper()
 	wanted := []string{fmt.Sprintf(`"decision":%q`, c.Outcome)}
 	if c.Rule != "" {
 		wanted = append(wanted, fmt.Sprintf(`"rule":%q`, c.Rule))
 	}
 	if c.Outcome != "allow" {
-		wanted = append(wanted, `"reason":"`)
+		wanted = append(wanted, fmt.Sprintf(`"reason":%q`, explained.Reason))
 	}
 	for _, want := range wanted {
 		if !strings.Contains(line, want) {
@@ -113,7 +150,9 @@ func expectLogged(t *testing.T, c policytest.Case, line string) {
 	}
 }
 
-func expectExplanation(t *testing.T, w *world, m *policytest.Matrix, c policytest.Case) {
+// expectExplanation returns what Explain says of a row, which must be what the row
+// says.
+func expectExplanation(t *testing.T, w *world, m *policytest.Matrix, c policytest.Case) policy.Explanation {
 	t.Helper()
 	r := &http.Request{Method: c.Method, Host: c.Host, RequestURI: c.Path, URL: mustParseRequestURI(t, c.Path), Header: http.Header{}, RemoteAddr: net.JoinHostPort(c.Client.String(), "1")}
 	if c.Preflight != "" {
@@ -127,12 +166,12 @@ func expectExplanation(t *testing.T, w *world, m *policytest.Matrix, c policytes
 	}
 	e, err := w.proxy.Explain(r, who)
 	if err != nil {
-		t.Errorf("%v: Explain: %v", c, err)
-		return
+		t.Fatalf("%v: Explain: %v", c, err)
 	}
 	if diff := cmp.Diff([]string{c.Outcome, c.Rule}, []string{e.Outcome.String(), e.Rule}); diff != "" {
 		t.Errorf("%v: Explain (-want +got):\n%s", c, diff)
 	}
+	return e.Explanation
 }
 
 func mustParseRequestURI(t *testing.T, target string) *url.URL {

@@ -63,7 +63,6 @@ func (n narrowing) apply(d policy.Decision, who *policy.Principal) policy.Decisi
 	if len(n) == 0 || d.Outcome < policy.StepUp {
 		return d
 	}
-	d.Public = false
 	if who == nil {
 		d.Outcome, d.Reason = policy.SignIn, "needs to be signed in"
 		return d

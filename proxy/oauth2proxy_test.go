@@ -126,11 +126,21 @@ func TestOAuth2ProxysPathsAreOursOnlyIfAskedFor(t *testing.T) {
 	}
 }
 
-// TestRulesThatCannotBeAppliedAreAMistake.
+// TestRulesThatCannotBeAppliedAreAMistake: without a convention, /oauth2/auth does
+// not learn what they are about.
 func TestRulesThatCannotBeAppliedAreAMistake(t *testing.T) {
-	c := newWorld(t, setup{rules: adminsBelowAdmin()}).proxy.Config
-	c.Registerer, c.OAuth2Proxy = nil, true
-	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "no convention") {
-		t.Errorf("New: error = %v, want one about the convention", err)
+	when := func(expression string) []policy.Rule {
+		return []policy.Rule{{Require: &policy.Require{Any: []policy.Require{{When: expression}}}}}
 	}
+	for name, rules := range map[string][]policy.Rule{
+		"paths": adminsBelowAdmin(), "a condition about the path": when(`request.path == "/a"`), "about the host": when(`request.host == "a.test"`),
+		"about the method": when(`request.method == "GET"`), "preflights": {{Require: &policy.Require{SignedIn: true}, Preflight: "pass"}},
+	} {
+		c := newWorld(t, setup{rules: rules}).proxy.Config
+		c.Registerer, c.OAuth2Proxy = nil, true
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "no convention") {
+			t.Errorf("%s: New: error = %v, want one about the convention", name, err)
+		}
+	}
+	newWorld(t, compat("", when(`user.name != ""`)))
 }

@@ -141,7 +141,7 @@ type Proxy struct {
 // New returns the Proxy of c. Close it to stop its watch over open connections.
 func New(c Config) (*Proxy, error) {
 	if c.OAuth2Proxy && c.Convention == "" && (c.Rules.NamesHost() || c.Rules.NamesPath() || c.Rules.NamesMethod()) {
-		return nil, errors.New("proxy: rules name a host, a path or methods, and no convention says where /oauth2/auth finds them")
+		return nil, errors.New("proxy: rules or their conditions name a host, a path or methods, or let preflights pass, and no convention (compat.convention) says where /oauth2/auth finds them")
 	}
 	if c.Now == nil {
 		c.Now = time.Now

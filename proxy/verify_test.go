@@ -362,6 +362,12 @@ func TestNarrowing(t *testing.T) {
 	if got := api.do(preflight); got.StatusCode != 200 {
 		t.Errorf("a preflight that passes: status %d, want 200", got.StatusCode)
 	}
+	// One that is let through as anybody's request is asked about as any.
+	public := askForward(ask{method: "OPTIONS", target: "/public/x", header: http.Header{"Origin": {"https://spa.example.net"}, "Access-Control-Request-Method": {"PUT"}}})
+	public.target += "?allowed_groups=ops"
+	if got := w.do(public); got.StatusCode != 401 {
+		t.Errorf("a preflight by allow: anyone: status %d, want 401", got.StatusCode)
+	}
 	// Envoy's query is the client's.
 	if got := w.do(askEnvoy(ask{target: "/a?allowed_groups=ops", header: browser(who["bob"])})); got.StatusCode != 200 {
 		t.Errorf("envoy: status %d, want 200: the query is the original's", got.StatusCode)
@@ -493,6 +499,26 @@ func TestAMethodInAHeaderIsJudged(t *testing.T) {
 	}
 }
 
+// TestAPreflightThatPassesIsNoOtherMethod: it brings no credentials, and an
+// application must not take it for a request that needs some.
+func TestAPreflightThatPassesIsNoOtherMethod(t *testing.T) {
+	w := newWorld(t, loopbackTrusted([]policy.Rule{{Name: "api", Path: "/api/**", Require: &policy.Require{SignedIn: true}, Preflight: "pass"}}))
+	plain := ask{method: "OPTIONS", target: "/api/x", header: http.Header{"Origin": {"https://spa.example.net"}, "Access-Control-Request-Method": {"GET"}}}
+	disguised := plain
+	disguised.header = with(plain.header, override, "DELETE")
+	for face, about := range map[string]func(ask) ask{"nginx": askNginx, "forward": askForward, "envoy": askEnvoy} {
+		if got := w.do(about(plain)); got.StatusCode != 200 {
+			t.Errorf("%s: status %d, want 200", face, got.StatusCode)
+		}
+		if got := w.do(about(disguised)); got.StatusCode != 401 {
+			t.Errorf("%s: that says it is a DELETE: status %d, want 401", face, got.StatusCode)
+		}
+	}
+	if got := w.pass(disguised); got.Header.Get(override) != "" {
+		t.Errorf("the application of the proxy is told to take %s", got.Header.Get(override))
+	}
+}
+
 // TestAnIngressIsNotTheClient: one that does not say who the client is does not
 // get its own address judged in the client's place, which is inside while the
 // client need not be.
@@ -518,6 +544,16 @@ func TestAnIngressIsNotTheClient(t *testing.T) {
 			a.header["X-Forwarded-For"] = tt.forwarded
 			if got := w.do(a); got.StatusCode != tt.want {
 				t.Errorf("%s: with X-Forwarded-For %q the status is %d, want %d", name, tt.forwarded, got.StatusCode, tt.want)
+			}
+		}
+	}
+	reads := newWorld(t, loopbackTrusted([]policy.Rule{{Name: "outside", Require: &policy.Require{When: `!request.client_ip.startsWith("198.51.100.")`}}}))
+	bobHas := reads.signIn(bob())
+	for name, about := range asks {
+		for forwarded, want := range map[string]int{"192.0.2.1": 200, "198.51.100.7": 403, "": 403} {
+			a := about(ask{header: with(browser(bobHas), "X-Forwarded-For", forwarded)})
+			if got := reads.do(a); got.StatusCode != want {
+				t.Errorf("%s: a condition about the client, with X-Forwarded-For %q: status %d, want %d", name, forwarded, got.StatusCode, want)
 			}
 		}
 	}
