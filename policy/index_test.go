@@ -124,7 +124,7 @@ func TestALongPathIsJudgedInTime(t *testing.T) {
 			t.Errorf("%d bytes: Decide = %+v, want rule %q", len(asked), got, want)
 		}
 	}
-	if took := time.Since(began); took > time.Second { // it is a hundredth of that
+	if took := time.Since(began); took > 10*time.Second { // a thousand times what it takes
 		t.Errorf("it took %v", took)
 	}
 }
