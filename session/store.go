@@ -178,6 +178,9 @@ type Selection struct {
 	// Provider and ProviderSID are a session at a provider, Provider and Subject
 	// a person there.
 	Provider, ProviderSID, Subject string
+	// CreatedBefore leaves out of what the others name what began then or later;
+	// alone it names none. Stores count in milliseconds.
+	CreatedBefore time.Time
 	// All names all sessions.
 	All bool
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"authproxy/session"
 	"authproxy/session/memstore"
@@ -189,11 +190,10 @@ func (s *site) endAll(t *testing.T) {
 }
 
 func TestAStoreThatIsDownIsNoSignOut(t *testing.T) {
-	s := newStoredSite(t)
+	s := newSite(t, func(set *settings) { set.store, set.storeTimeout = memstore.New(nil), 100*time.Millisecond })
 	b := s.signedIn(t, "alice")
 	id := b.sessionID()
 	s.sessions.Store.Close()
-	s.sessions.StoreTimeout = 1
 	for _, call := range []string{
 		"GET /auth/session", "POST /auth/session", "GET /auth/sessions", "DELETE /auth/sessions/" + id, "DELETE /auth/sessions/other",
 		"DELETE /auth/sessions?scope=all", "GET /auth/account", "POST /auth/account", "GET /auth/token", "POST /auth/sign-out", "POST /auth/sign-out?scope=all",

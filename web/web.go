@@ -113,6 +113,7 @@ type Server struct {
 	flows     *flows                 // sign-ins under way
 	handoffs  *flows                 // hand-offs under way
 	logouts   *usedFlows             // logout tokens that were used
+	failures  *keptOfFailures        // in the session store
 	outside   func(host string) bool // see [Outside]
 	metrics   *metrics
 }
@@ -134,7 +135,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, providers: map[string]*oauth.Provider{}, flows: flows, handoffs: handoffs, logouts: newUsedFlows(),
+		Config: c, providers: map[string]*oauth.Provider{}, flows: flows, handoffs: handoffs, logouts: newUsedFlows(), failures: newKeptOfFailures(),
 		outside: Outside(c.Hosts, c.PublicURL, c.Cookies.Domain), metrics: newMetrics(c.Registerer),
 	}
 	for _, p := range c.Providers {

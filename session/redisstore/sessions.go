@@ -222,7 +222,7 @@ func (s *Store) Delete(ctx context.Context, which session.Selection) ([]string, 
 
 // selected returns the sessions that which names.
 func (c *call) selected(which session.Selection) ([]ref, error) {
-	if which == (session.Selection{ExceptID: which.ExceptID}) {
+	if which == (session.Selection{ExceptID: which.ExceptID, CreatedBefore: which.CreatedBefore}) {
 		return nil, nil
 	}
 	refs, err := c.candidates(which)
@@ -233,10 +233,10 @@ func (c *call) selected(which session.Selection) ([]ref, error) {
 	refs = slices.DeleteFunc(slices.Compact(refs), func(r ref) bool {
 		return r.id == which.ExceptID || which.ID != "" && r.id != which.ID || which.UserID != "" && r.user != which.UserID
 	})
-	if which.Provider == "" && which.ProviderSID == "" && which.Subject == "" {
+	if which.Provider == "" && which.ProviderSID == "" && which.Subject == "" && which.CreatedBefore.IsZero() {
 		return refs, nil
 	}
-	return c.atProvider(refs, which)
+	return c.begunAs(refs, which)
 }
 
 // candidates returns a superset of the sessions that which names, by the
@@ -296,12 +296,13 @@ func (c *call) ofUsers(users []string) (refs []ref, err error) {
 	return refs, nil
 }
 
-// atProvider returns those of refs that are what which says of the provider.
-func (c *call) atProvider(refs []ref, which session.Selection) ([]ref, error) {
+// begunAs returns those of refs that are what which says of the provider and of
+// their beginning.
+func (c *call) begunAs(refs []ref, which session.Selection) ([]ref, error) {
 	want := [3]string{which.Provider, which.ProviderSID, which.Subject}
 	commands := make([]rueidis.Completed, len(refs))
 	for i, r := range refs {
-		commands[i] = c.B().Hmget().Key(c.keys.session(r)).Field("providerId", "idpSid", "accountId").Build()
+		commands[i] = c.B().Hmget().Key(c.keys.session(r)).Field("providerId", "idpSid", "accountId", "createdAt").Build()
 	}
 	answers, err := c.queries(commands)
 	if err != nil {
@@ -313,7 +314,7 @@ func (c *call) atProvider(refs []ref, which session.Selection) ([]ref, error) {
 		if err != nil {
 			return nil, c.failed(err)
 		}
-		differ := false
+		differ := !which.CreatedBefore.IsZero() && !fromMillis(got[3]).Before(which.CreatedBefore)
 		for j, value := range want {
 			differ = differ || value != "" && value != got[j]
 		}

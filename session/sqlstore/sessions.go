@@ -307,12 +307,15 @@ func (s *Store) selected(prefix string, which session.Selection) (*conditions, b
 		}
 		c.add(prefix+f.column+" = %s", f.value)
 	}
-	// ExceptID alone must not name everybody else's.
+	// What only leaves out must not name everybody else's.
 	if len(c.parts) == 0 && !which.All {
 		return nil, false
 	}
 	if isID(which.ExceptID) {
 		c.add(prefix+"id <> %s", which.ExceptID)
+	}
+	if !which.CreatedBefore.IsZero() {
+		c.add(prefix+`"createdAt" < %s`, s.db.words().time(which.CreatedBefore))
 	}
 	return c, true
 }
