@@ -129,9 +129,9 @@ func (e *extras) apply(h http.Header, carried extra) {
 	if len(e.cookies) == 0 {
 		return
 	}
-	cookie.Remove(h, func(name string) bool { return slices.Contains(e.cookies, name) })
-	lines := append(slices.Clone(h["Cookie"]), carried.cookies...)
-	if len(lines) > 0 {
+	cookie.RemoveAlike(h, e.cookies)
+	// First, so that no quote that a client leaves open can swallow them.
+	if lines := slices.Concat(carried.cookies, h["Cookie"]); len(lines) > 0 {
 		h["Cookie"] = []string{strings.Join(lines, "; ")}
 	}
 }

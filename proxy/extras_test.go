@@ -55,6 +55,26 @@ func TestAnApplicationGetsHeadersOfItsOwn(t *testing.T) {
 	}
 }
 
+// What a trusted proxy says of where a request came from is continued. A header
+// that an application gets by such a name is none of that: the proxy has it from
+// its client.
+func TestATrustedProxyHandsOnNoHeaderThatOnlyWeMaySay(t *testing.T) {
+	s := withExtras(Extras{Headers: map[string]string{"x-forwarded-roles": "user.roles"}}, "")
+	s.trusted = []string{"127.0.0.0/8"}
+	w := newWorld(t, s)
+	header := http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Roles": {"root"}, "X-Forwarded-Port": {"443"}}
+	for name, cookies := range map[string]string{"nobody": "", "bob": w.signIn(bob())} {
+		got := w.pass(ask{target: "/public/a", header: with(header, "Cookie", cookies)}).Header
+		if len(got["X-Forwarded-Roles"]) > 0 || got.Get("X-Forwarded-Port") != "443" {
+			t.Errorf("of %s the application is told X-Forwarded-Roles %q and X-Forwarded-Port %q, want only the port", name, got["X-Forwarded-Roles"], got["X-Forwarded-Port"])
+		}
+	}
+	got := w.pass(ask{target: "/a", header: with(header, "Cookie", w.signIn(alice()))}).Header
+	if got.Get("X-Forwarded-Roles") != "admin" {
+		t.Errorf("of alice the application is told X-Forwarded-Roles %q, want admin", got["X-Forwarded-Roles"])
+	}
+}
+
 func TestExtraHeadersThatAreTooLargeAreRefused(t *testing.T) {
 	w := newWorld(t, withExtras(Extras{Headers: map[string]string{"X-Dept": "claims.department"}}, ""))
 	u := alice()
@@ -96,9 +116,10 @@ func TestAnApplicationGetsTokensInCookies(t *testing.T) {
 	cookies := w.start(&session.Session{User: alice(), Tokens: session.Tokens{Access: "an-access-token"}})
 	got := w.pass(ask{target: "/a", header: http.Header{"Cookie": {"a=1; token=forged; b=2; at=forged", cookies}}})
 	line := strings.Join(got.Header["Cookie"], " | ")
-	raw, ok := strings.CutPrefix(line, "a=1; b=2; at=an-access-token; token=")
-	if !ok {
-		t.Fatalf("Cookie = %q, want the application's own, and then the tokens", line)
+	raw, ok := strings.CutPrefix(line, "at=an-access-token; token=")
+	raw, own := strings.CutSuffix(raw, "; a=1; b=2")
+	if !ok || !own {
+		t.Fatalf("Cookie = %q, want the tokens, and then the application's own", line)
 	}
 	if claims, err := w.tokens.Verify(raw); err != nil || claims.Email != "alice@example.com" {
 		t.Errorf("the cookie's token: %v, %v, want alice's", claims, err)
@@ -106,6 +127,27 @@ func TestAnApplicationGetsTokensInCookies(t *testing.T) {
 	anonymous := w.pass(ask{target: "/public/a", header: http.Header{"Cookie": {"token=forged"}}})
 	if len(anonymous.Header["Cookie"]) > 0 {
 		t.Errorf("of nobody the application got Cookie %q", anonymous.Header["Cookie"])
+	}
+}
+
+// What an application takes for the token's cookie comes from us alone, however a
+// client spells it.
+func TestNoSpellingOfATokensCookiePasses(t *testing.T) {
+	w := newWorld(t, withExtras(Extras{Cookies: map[string]string{"app_token": identity.AuthorizationJWT}}, ""))
+	for _, pair := range []string{
+		"app_token=x", "app.token=x", "app token=x", "app[token=x", "app%5Ftoken=x", "app_token[0]=x", "app.token%5B%5D=x", "app_token", "App_Token=x", " app_token =x", "\xa0app_token=x", "\x80app_token=x",
+		"a=1 app_token=x", "a=1,app_token=x", `a="1"app_token=x`, "a=1\tapp.token=x",
+	} {
+		got := w.pass(ask{target: "/public/a", header: http.Header{"Cookie": {"first=1; " + pair + "; last=2"}}})
+		if line := strings.Join(got.Header["Cookie"], " | "); line != "first=1; last=2" {
+			t.Errorf("of %q the application got Cookie %q, want first=1; last=2", pair, line)
+		}
+	}
+	for _, pair := range []string{"my_app_token=x", "__Host-app_token=x", "a=app_token", "app_token2=app_tok"} {
+		got := w.pass(ask{target: "/public/a", header: http.Header{"Cookie": {pair}}})
+		if line := strings.Join(got.Header["Cookie"], " | "); line != pair {
+			t.Errorf("of %q, another cookie, the application got %q", pair, line)
+		}
 	}
 }
 

@@ -149,7 +149,7 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer), closeGrace: closeGrace}
 	p.signInPage = signInPage(c.PublicURL, c.PublicURL.Host, c.Prefix)
 	p.identityHeaders = c.Identity.HeaderNames()
-	strip := append(c.Identity.HeaderNames(), c.Strip...)
+	strip := slices.Concat(c.Identity.HeaderNames(), extraNames(c.Routes), c.Strip)
 	if c.Identity.Config.Authorization != identity.AuthorizationPass {
 		strip = append(strip, "Authorization")
 	}
@@ -159,7 +159,7 @@ func New(c Config) (*Proxy, error) {
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
 	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
 	p.methods = newStripper(methodNames(c.Rules))
-	p.never = newStripper(slices.Concat(strip, extraNames(c.Routes), forwardingNames(), pathNames(), methodNames(c.Rules)))
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
