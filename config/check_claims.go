@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -229,16 +230,34 @@ func (l *loader) checkSignOut() {
 			l.fail(path+".domain", quote(c.Domain)+" is not a domain", "write it like example.com")
 		}
 	}
+	l.checkAliases()
+}
+
+// checkAliases judges the paths of the application at which authproxy answers.
+func (l *loader) checkAliases() {
 	for _, alias := range slices.Sorted(maps.Keys(l.cfg.PathAliases)) {
-		path := "path_aliases." + alias
+		path, action, r := "path_aliases."+alias, l.cfg.PathAliases[alias], l.cfg.Redirects
 		if !strings.HasPrefix(alias, "/") || alias == "/" || strings.ContainsAny(alias, "*?#%;\\ ") || strings.Contains(alias, "//") || strings.HasSuffix(alias, "/") {
 			l.fail(path, quote(alias)+" is not one plain path", "write it like /logout")
 		} else if l.ok("prefix") && (alias == l.cfg.Prefix || strings.HasPrefix(alias, l.cfg.Prefix+"/")) {
 			l.fail(path, "is below the prefix, where everything is authproxy's already", "name a path of the application")
-		} else if alias == l.cfg.Redirects.AfterSignIn {
-			l.fail(path, "is where redirects.after_sign_in leads, so that browsers would go round in circles", "set redirects.after_sign_in to another page")
+		} else if leadsTo(r.AfterSignIn, alias) {
+			l.failCircle(path, "redirects.after_sign_in")
+		} else if action == "sign-out" && leadsTo(r.AfterSignOut, alias) {
+			l.failCircle(path, "redirects.after_sign_out")
 		}
 	}
+}
+
+func (l *loader) failCircle(path, redirect string) {
+	l.fail(path, "is where "+redirect+" leads, so that browsers would go round in circles", "set "+redirect+" to another page")
+}
+
+// leadsTo reports whether target, a path or an address of one of our hosts, is at
+// path.
+func leadsTo(target, path string) bool {
+	u, err := url.Parse(target)
+	return err == nil && u.Path == path // what cannot be read is refused elsewhere
 }
 
 // checkSignInNeeds wants a provider that can say of what kind and how fresh a
