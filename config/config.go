@@ -198,7 +198,7 @@ type SignIn struct {
 
 // SignOut is what else ends with a session.
 type SignOut struct {
-	ClearCookies []ClearCookie `yaml:"clear_cookies" entry:"name" nonempty:"true" example:"[JSESSIONID, {name: app_session, path: /app}]" doc:"The application's own cookies that belong to the person who is signed in: they are removed at sign-out, and when somebody else signs in, and until then kept from the application. Each is a name, or a mapping with the path and domain that the application sets it for."`
+	ClearCookies []ClearCookie `yaml:"clear_cookies" entry:"name" nonempty:"true" example:"[JSESSIONID, {name: app_session, path: /app}]" doc:"The application's own cookies that belong to the person who is signed in: they reach it only with requests of the person for whom it set them, and are removed at sign-out and when somebody else signs in. Their values are marked, so name none that a script reads. Each is a name, or a mapping with the path and domain that the application sets it for."`
 }
 
 // ClearCookie is a cookie of an application.

@@ -93,13 +93,19 @@ func fold(name string) string {
 }
 
 func remove(h http.Header, drop func(pair string) bool) {
+	edit(h, func(pair string) (string, bool) { return pair, !drop(pair) })
+}
+
+// edit replaces each name=value pair in a request's header by what keep returns, or
+// leaves it out. The Cookie header goes when nothing is left of it.
+func edit(h http.Header, keep func(pair string) (string, bool)) {
 	lines := h["Cookie"]
 	if len(lines) == 0 {
 		return
 	}
 	kept := make([]string, 0, len(lines))
 	for _, line := range lines {
-		if line = removeFrom(line, drop); line != "" {
+		if line = editLine(line, keep); line != "" {
 			kept = append(kept, line)
 		}
 	}
@@ -110,10 +116,11 @@ func remove(h http.Header, drop func(pair string) bool) {
 	h["Cookie"] = kept
 }
 
-func removeFrom(line string, drop func(pair string) bool) string {
+func editLine(line string, keep func(pair string) (string, bool)) string {
 	var b strings.Builder
 	for pair := range strings.SplitSeq(line, ";") {
-		if drop(pair) {
+		pair, ok := keep(pair)
+		if !ok {
 			continue
 		}
 		if b.Len() == 0 {

@@ -147,21 +147,3 @@ func extraNames(routes []Route) []string {
 	}
 	return names
 }
-
-// keepApart sees to it that the cookies of applications stay with the person for
-// whom they were made.
-func (p *Proxy) keepApart(x *exchange) error {
-	user, r := "", x.original.request
-	if x.verdict.who != nil {
-		user = x.verdict.who.User.ID
-	}
-	if x.strange = p.Guard.Changed(r, user); !x.strange {
-		return nil
-	}
-	m := &memory{header: http.Header{}}
-	if err := p.Guard.Give(m, r, user); err != nil {
-		return err
-	}
-	x.given = m.header["Set-Cookie"]
-	return nil
-}

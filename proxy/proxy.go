@@ -194,8 +194,6 @@ type exchange struct {
 	authorization []string
 	cookies       []string // of ours, for the final answer
 	extra         extra    // for the route's upstream alone
-	strange       bool     // the application's cookies are not this person's
-	given         []string // Set-Cookie lines that make them so
 	client        http.ResponseWriter
 	stop          context.CancelCauseFunc
 	ending        sync.Mutex               // held while it ends or is cancelled
@@ -269,9 +267,6 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 		return &page.Error{Status: http.StatusNotFound}
 	}
 	if x.extra, err = x.route.extras.of(p, x); err != nil {
-		return err
-	}
-	if err := p.keepApart(x); err != nil {
 		return err
 	}
 	x.client = w
