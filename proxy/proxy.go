@@ -212,7 +212,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.serveOwn(rec, r, x)
 		return
 	}
-	if alias := p.Aliases[r.URL.Path]; alias != nil && r.URL.RawPath == "" {
+	if alias := p.alias(r); alias != nil {
 		x.original = p.direct(r, faceOwn)
 		alias.ServeHTTP(rec, r)
 		return
@@ -239,6 +239,14 @@ func (p *Proxy) serveOwn(w *recorder, r *http.Request, x *exchange) {
 // is ours too, and 404 there: an application must not answer in our place.
 func (p *Proxy) isOwn(r *http.Request) bool {
 	return p.isOurs(r.URL.Path) || p.isOurs(path.Clean(r.URL.Path))
+}
+
+// alias returns what answers r in the place of the application, nil for most.
+func (p *Proxy) alias(r *http.Request) http.Handler {
+	if r.URL.RawPath != "" {
+		return nil
+	}
+	return p.Aliases[r.URL.Path]
 }
 
 // isOurs says whether a path is one of ours, and none of an application's.
