@@ -218,8 +218,8 @@ func TestWhatStandsBetweenValuesStandsInNoValue(t *testing.T) {
 	u.Claims = map[string]any{"unit": "x@acme", "one": "a,b", "list": []any{"a,b", "c@d"}}
 	who := b.Suppose(u, b.now, nil, "")
 	for text, want := range map[string]string{
-		"user.name":  "Doe, Jane <root@evil.example> 100%25", // readable: there is nothing to take it for
-		"claims.one": "a,b",
+		"user.name":                                "Doe, Jane <root@evil.example> 100%25", // readable: there is nothing to take it for
+		"claims.one":                               "a,b",
 		"{{ user.name }} <{{ user.email }}>":       "Doe, Jane %3Croot@evil.example%3E 100%25 <alice@example.com>",
 		"{{ claims.unit }}@{{ user.email }}":       "x%40acme@alice%40example.com",
 		"by {{ claims.unit }} of {{ claims.one }}": "by x@acme of a,b",

@@ -54,7 +54,7 @@ func (s *Server) demand(r *http.Request, prompts oauth.Prompts, a *policy.Ask) o
 	}
 	prompts.ACRValues, prompts.MaxAge = strings.Join(a.ACRValues, " "), a.MaxAge
 	who, err := s.current(r)
-	if len(a.AMR) > 0 || err == nil && who != nil && !s.shows(who, &policy.Ask{MaxAge: a.MaxAge}) {
+	if len(a.AMR) > 0 || err == nil && who != nil && !who.AuthTime.IsZero() && !s.shows(who, &policy.Ask{MaxAge: a.MaxAge}) {
 		prompts.Prompt = "login"
 	}
 	return prompts

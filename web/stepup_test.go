@@ -212,8 +212,12 @@ func TestNobodyKnowsWhenIfTheProviderDoesNotSay(t *testing.T) {
 	s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) { delete(claims, "auth_time") }})
 	b := s.newBrowser(t)
 	b.mustSignIn("alice")
-	if got := b.get("/auth/sign-in?max_age=3600&rd=/").query("max_age"); got != "3600" {
+	begun := b.get("/auth/sign-in?max_age=3600&rd=/")
+	if got := begun.query("max_age"); got != "3600" {
 		t.Errorf("max_age = %q: a sign-in of which nobody knows when it was is taken for fresh", got)
+	}
+	if got := begun.query("prompt"); got != "" {
+		t.Errorf("prompt = %q, though the provider may know of a fresh one", got)
 	}
 }
 
