@@ -39,6 +39,7 @@ func (l *loader) check() {
 	l.checkSession()
 	l.checkIdentity()
 	l.checkClaims()
+	l.warnClaimUses()
 	l.checkSignOut()
 	l.checkJWT()
 	l.checkRedirects()

@@ -198,7 +198,7 @@ type SignIn struct {
 
 // SignOut is what else ends with a session.
 type SignOut struct {
-	ClearCookies []ClearCookie `yaml:"clear_cookies" entry:"name" nonempty:"true" example:"[JSESSIONID, {name: app_session, path: /app}]" doc:"The application's own cookies that belong to the person who is signed in: they are removed at sign-out, and when somebody else signs in, and until then kept from the application. Each is a name, or a mapping with the path and domain that the application sets it for."`
+	ClearCookies []ClearCookie `yaml:"clear_cookies" entry:"name" nonempty:"true" example:"[JSESSIONID, {name: app_session, path: /app}]" doc:"The application's own cookies that belong to the person who is signed in: they reach it only with requests of the person for whom it set them, and are removed at sign-out and when somebody else signs in. Their values are marked, so name none that a script reads. Each is a name, or a mapping with the path and domain that the application sets it for."`
 }
 
 // ClearCookie is a cookie of an application.
@@ -235,6 +235,7 @@ type Require struct {
 	ACR      []string            `yaml:"acr" nonempty:"true" example:"[urn:example:gold]" doc:"A sign-in of one of these classes, as the provider names them. Who lacks nothing else is asked to sign in again."`
 	AMR      []string            `yaml:"amr" nonempty:"true" example:"[mfa]" doc:"A sign-in by one of these means, such as mfa or hwk. Who lacks nothing else is asked to sign in again."`
 	Fresh    time.Duration       `yaml:"fresh" example:"5m" doc:"A sign-in less than this ago. Who lacks nothing else is asked to sign in again."`
+	MaxAge   time.Duration       `yaml:"max_age" example:"5m" doc:"Another name of fresh."`
 	When     string              `yaml:"when" example:"'request.method == \"GET\"'" doc:"A CEL expression about user, request and session that must be true. One that cannot be evaluated refuses."`
 	All      []Require           `yaml:"all" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {fresh: 5m}]" doc:"All of these, each written like require itself."`
 	Any      []Require           `yaml:"any" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {groups: [staff]}]" doc:"At least one of these, each written like require itself."`

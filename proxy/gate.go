@@ -22,6 +22,14 @@ type verdict struct {
 	path     policy.Path
 }
 
+// person returns the id of who sent the request, "" for nobody.
+func (v *verdict) person() string {
+	if v.who == nil {
+		return ""
+	}
+	return v.who.User.ID
+}
+
 // judge authenticates o and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
 func (p *Proxy) judge(o *original) (verdict, error) {

@@ -201,7 +201,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	pages, err := page.New(page.Config{Prefix: "/auth", Log: log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
 	must(err)
-	guard, err := cookie.NewGuard(sealer, options, set.foreign)
+	guard, err := cookie.NewGuard(ring, options, set.foreign)
 	must(err)
 	var needs func(*http.Request, string) *policy.Ask
 	if set.needs != nil {

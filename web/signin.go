@@ -207,7 +207,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	if prompts == (oauth.Prompts{}) && s.hasSignedOut(r) {
 		prompts.Prompt = "select_account"
 	}
-	prompts = demand(prompts, b.ask)
+	prompts = s.demand(r, prompts, b.ask)
 	id := rand.Text()
 	st := state{ID: id, Provider: p.ID(), ReturnTo: b.rd, Attempt: b.attempt, Prompt: prompts.Prompt, Ask: sealAsk(b.ask)}
 	sealed, err := s.Sealer.Seal(stateName, st)
