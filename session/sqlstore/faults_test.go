@@ -6,10 +6,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 
 	"authproxy/session"
 	"authproxy/session/sqlstore"
+	"authproxy/session/storetest"
 	"authproxy/session/storetest/servers"
 )
 
@@ -503,6 +506,74 @@ func TestASQLiteFileThatSomebodyWritesIsWaitedFor(t *testing.T) {
 	if err := <-answer; err != nil {
 		t.Errorf("the store does not answer although nobody writes any more: %v", err)
 	}
+}
+
+// An operator puts a backup in the place of the file, and works on with that.
+func TestAFileThatWasReplacedIsOpenedAnew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "sessions.db"), filepath.Join(dir, "backup.db")
+	s := open(t, "sqlite://"+path, sqlstore.Options{})
+	first, second := people(t, s)
+	w := watch(t, s)
+	sqlite3(t, path, "VACUUM INTO '"+backup+"'")
+	for _, file := range []string{path, path + "-wal", path + "-shm"} {
+		if err := os.Rename(file, file+".old"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taken := time.Now()
+	if err := w.end(t); !errors.Is(err, session.ErrUnavailable) || w.since(0)[len(w.since(0))-1].AsOf.After(taken.Add(time.Second)) {
+		t.Errorf("the watch of a file that was taken away ended with %v, want ErrUnavailable, and as-of to stand still", err)
+	}
+	if err := s.Create(t.Context(), newRow(3), nil); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("a sign-in while there is no file: error %v, want ErrUnavailable", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Stat: %v, want no file to stand where a backup is about to be put", err)
+	}
+
+	if err := os.Rename(backup, path); err != nil {
+		t.Fatal(err)
+	}
+	sqlite3(t, path, `DELETE FROM session WHERE id = '`+first.ID+`'`)
+	eventually(t, "the new file is opened", func() bool { return s.Ping(t.Context()) == nil })
+	expectGone(t, s, first.ID)
+	if _, err := s.FindID(t.Context(), second.ID); err != nil {
+		t.Errorf("a session that is in the new file: %v", err)
+	}
+	if !watch(t, s).since(0)[0].All {
+		t.Error("the watch of the new file does not begin with everything")
+	}
+	third := newRow(3)
+	if err := s.Create(t.Context(), third, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := sqlite3(t, path, `SELECT count(*) FROM session WHERE id = '`+third.ID+`'`); got != "1" {
+		t.Error("a sign-in that was acknowledged is not in the new file")
+	}
+}
+
+// Between the old file and the new one there need not be a moment without any.
+func TestAFileThatWasReplacedInOneStepIsNoticed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "sessions.db"), filepath.Join(dir, "backup.db")
+	m := storetest.Start(t, storetest.Config(t, open(t, "sqlite://"+path, sqlstore.Options{})))
+	var b storetest.Browser
+	b.SignIn(t, m, newRow(1).User, session.Tokens{})
+	eventually(t, "the manager hears", m.Hears)
+	sqlite3(t, path, "VACUUM INTO '"+backup+"'")
+	for _, suffix := range []string{"-wal", "-shm"} { // a log of the old file is none of the new one
+		if err := os.Rename(path+suffix, path+suffix+".old"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sqlite3(t, backup, "DELETE FROM session")
+	if err := os.Rename(backup, path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session has ended", func() bool { _, err := m.Lookup(b.Request()); return errors.Is(err, session.ErrNone) })
 }
 
 // pingOnce is the argument that makes this test binary a process that opens a store
