@@ -3,19 +3,10 @@ package session
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
 )
-
-// ErrData is returned by [Manager.SetData] for data that is not a JSON object or
-// is too long.
-var ErrData = errors.New("session: data must be a JSON object of at most 4096 bytes")
-
-// MaxData bounds what an application may keep in a session, in bytes.
-const MaxData = 4096
 
 // By says who ends sessions or bans people, and why, for the audit.
 type By struct {
@@ -33,31 +24,6 @@ func (b By) event(kind, userID, sessionID string) Event {
 		e.Detail = map[string]string{"cause": b.Cause}
 	}
 	return e
-}
-
-// SetData replaces what the application keeps in s. It fails with [ErrData],
-// [ErrNone], [ErrNoStore], or an error that wraps [ErrUnavailable].
-func (m *Manager) SetData(ctx context.Context, s *Session, data json.RawMessage) error {
-	var object map[string]json.RawMessage
-	if len(data) > MaxData || json.Unmarshal(data, &object) != nil || object == nil {
-		return ErrData
-	}
-	if m.stored == nil {
-		return ErrNoStore
-	}
-	return m.stored.setData(ctx, s, data)
-}
-
-func (t *stored) setData(ctx context.Context, s *Session, data json.RawMessage) error {
-	ctx, cancel := context.WithTimeout(ctx, t.StoreTimeout)
-	defer cancel()
-	now := t.Now().Truncate(time.Millisecond).UTC()
-	err := t.patiently(ctx, "set_data", func(ctx context.Context) error { return t.Store.SetData(ctx, s.ID, data, now) })
-	if errors.Is(err, ErrNone) {
-		t.kill(s.ID)
-	}
-	t.forget(Change{Sessions: []string{s.ID}})
-	return err
 }
 
 // List returns the live sessions that which selects, the one seen last first; at
