@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -66,7 +68,7 @@ func (m *Manager) Revoke(ctx context.Context, which Selection, by By) (int, erro
 	ctx, cancel := context.WithTimeout(ctx, t.timeFor(which))
 	defer cancel()
 	owners := t.owners(ctx, which)
-	ids, err := t.remove(ctx, which)
+	ids, err := t.remove(ctx, which, slices.Collect(maps.Keys(owners))...)
 	if err != nil {
 		return 0, err
 	}
@@ -91,7 +93,7 @@ func (m *Manager) Revoke(ctx context.Context, which Selection, by By) (int, erro
 // audit: when they have ended nobody knows any more. What the store does not tell
 // is left out, and so is what is too much to be named.
 func (t *stored) owners(ctx context.Context, which Selection) map[string]string {
-	if which.UserID != "" || which.All {
+	if which.UserID != "" && which.ID == "" || which.All {
 		return nil
 	}
 	var rows []*Row
