@@ -130,6 +130,36 @@ func TestNothingRemainsOfSessionsThatAreGone(t *testing.T) {
 	}
 }
 
+func TestAListIsCutWhileItIsRead(t *testing.T) {
+	server := servers.StartRedis(t)
+	s := answering(t, openStore(t, server.URL(), Options{}))
+	const n = maxBatch + 10
+	now := time.Now().Truncate(time.Millisecond).UTC()
+	for i := range n {
+		r := newRow("alice", fmt.Sprintf("id-%03d", i*11%n)) // read in another order than they were seen
+		if r.LastSeenAt = now.Add(time.Duration(i) * time.Second); i == n-2 {
+			r.ExpiresAt = now.Add(-time.Second)
+		}
+		if err := s.Create(t.Context(), r, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limit := range []int{3, 0} {
+		rows, err := s.List(t.Context(), session.Selection{All: true}, now, limit)
+		var seen []int
+		for _, r := range rows {
+			seen = append(seen, int(r.LastSeenAt.Sub(now)/time.Second))
+		}
+		want := n - 1
+		if limit > 0 {
+			want = limit
+		}
+		if err != nil || len(seen) != want || !slices.Equal(seen[:3], []int{n - 1, n - 3, n - 4}) || !slices.IsSortedFunc(seen, func(a, b int) int { return b - a }) {
+			t.Errorf("List with the limit %d: %d sessions seen at %v, %v; want the %d seen last", limit, len(rows), seen, err, want)
+		}
+	}
+}
+
 func TestRedisDeletesWhatNobodySweeps(t *testing.T) {
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
