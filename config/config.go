@@ -254,6 +254,7 @@ type Session struct {
 	Migrate        string        `yaml:"migrate" default:"auto" enum:"auto,check,off" example:"check" doc:"Whether the tables are made and brought up to date at start, only checked, or taken as they are."`
 	ListenURL      string        `yaml:"listen_url" secret:"url" example:"postgres://authproxy@db.example.com/authproxy" doc:"A direct connection to PostgreSQL, for LISTEN, where store goes through a pooler."`
 	ListenURLFile  string        `yaml:"listen_url_file" example:"/run/secrets/session_listen_url" doc:"A file that holds listen_url, instead of listen_url."`
+	RedisReplicas  int           `yaml:"redis_replicas" default:"0" example:"1" doc:"How many replicas of Redis should have a revocation or a ban before it is answered. What they do not confirm within a second holds all the same, with a warning in the log: a failover could undo it."`
 	StoreTimeout   time.Duration `yaml:"store_timeout" default:"3s" example:"5s" doc:"How long a request waits for the store, which may be restarting or failing over, before it is answered with 503."`
 	CacheMB        int           `yaml:"cache_mb" default:"64" example:"256" doc:"About how much memory sessions at hand may take, in MiB."`
 	CacheEntries   int           `yaml:"cache_entries" default:"0" example:"100000" doc:"How many sessions may be at hand. 0 means that only cache_mb counts."`

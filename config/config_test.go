@@ -200,7 +200,7 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 		},
 		Paths: Paths{[]string{"encoded_slash", "semicolon"}},
 		Session: Session{"postgres://u:p@db/x", "/run/secrets/session_store", "neon_auth", "check", "postgres://u:p@direct/x", "/run/secrets/session_listen_url",
-			5 * time.Second, 128, 10000, 365 * 24 * time.Hour, false, 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3, 5 * time.Minute},
+			1, 5 * time.Second, 128, 10000, 365 * 24 * time.Hour, false, 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3, 5 * time.Minute},
 		Cookie: Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "none", "secure", false},
 		Identity: Identity{
 			Headers: map[string]string{"X-User-Id": "user.id", "X-Session": "session.id"}, Authorization: "none",
@@ -285,6 +285,7 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"session.migrate", "off", "off", "off", ""},
 		{"session.listen_url", "postgres://d/x", `"postgres://d/x"`, "postgres://d/x", `session: {store: "postgres://p/x"}`},
 		{"session.listen_url_file", "/run/secrets/session_listen_url", "/run/secrets/session_listen_url", "/run/secrets/session_listen_url", `session: {store: "postgres://p/x"}`},
+		{"session.redis_replicas", "1", "1", "1", ""},
 		{"session.store_timeout", "1s", "1s", "1s", ""},
 		{"session.cache_mb", "1", "1", "1", ""},
 		{"session.cache_entries", "5", "5", "5", ""},

@@ -145,7 +145,7 @@ func TestDataOfAnApplication(t *testing.T) {
 	s := newStoredSite(t)
 	b, other := s.signedIn(t, "alice"), s.signedIn(t, "alice")
 	tooLong := `{"data":{"x":"` + strings.Repeat("x", session.MaxData) + `"}}`
-	for _, body := range []string{`{"data":1}`, `{"data":[]}`, `{"data":"x"}`, `{"data":true}`, tooLong} {
+	for _, body := range []string{`{"data":1}`, `{"data":[]}`, `{"data":"x"}`, `{"data":true}`, `{"data":{"x":"\u0000"}}`, tooLong} {
 		if a, v := b.api("POST", "/auth/session", body, "Content-Type", "application/json"); a.StatusCode != 400 || dig(v, "error") != "invalid_data" {
 			t.Errorf("POST /session with %.30q = %d %v, want 400 invalid_data", body, a.StatusCode, dig(v, "error"))
 		}

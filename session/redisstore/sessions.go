@@ -180,18 +180,29 @@ func (s *Store) List(ctx context.Context, which session.Selection, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	rows, err := c.findAll(refs)
-	if err != nil {
-		return nil, err
+	var rows []*session.Row
+	for batch := range slices.Chunk(refs, maxBatch) {
+		found, err := c.findAll(batch)
+		if err != nil {
+			return nil, err
+		}
+		rows = newest(append(rows, found...), now, limit) // of all there are, no more are in memory
 	}
+	return rows, nil
+}
+
+// newest returns those of rows that have not run out at now, the one seen last
+// first; at most limit, 0 for all.
+func newest(rows []*session.Row, now time.Time, limit int) []*session.Row {
 	rows = slices.DeleteFunc(rows, func(row *session.Row) bool { return !now.Before(row.End()) })
 	slices.SortFunc(rows, func(a, b *session.Row) int {
 		return cmp.Or(b.LastSeenAt.Compare(a.LastSeenAt), cmp.Compare(a.ID, b.ID))
 	})
 	if limit > 0 && len(rows) > limit {
+		clear(rows[limit:])
 		rows = rows[:limit]
 	}
-	return rows, nil
+	return rows
 }
 
 // Delete ends sessions, as [session.Store] says. If it fails, it returns the ids
