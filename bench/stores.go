@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +19,10 @@ import (
 	"authproxy/session/storetest/servers"
 )
 
-// revocations is how many sessions are revoked to measure how long that takes.
-const revocations = 1000
+// revocations is how many sessions are revoked to measure how long that takes, and
+// pollPause what passes between two requests that find out: without one they take
+// the processor from the processes that they wait for.
+const revocations, pollPause = 1000, time.Millisecond
 
 // measureStores compares the CPU time of ordinary requests with each store and
 // with sessions in cookies, and takes the time until a second process refuses
@@ -153,13 +156,28 @@ func (b *bench) measureRevocations(ctx context.Context, first *subject) error {
 			if time.Since(ended) > 10*time.Second {
 				return fmt.Errorf("a session is served 10 s after it was revoked: %w", err)
 			}
+			time.Sleep(pollPause)
 		}
 		took = append(took, time.Since(ended))
 	}
 	slices.Sort(took)
-	fmt.Printf("%-12s %d revocations, refused by another process after p50 %.2f ms, p99 %.2f ms, at most %.2f ms\n",
-		first.name, len(took), millis(took[len(took)/2]), millis(took[len(took)*99/100]), millis(took[len(took)-1]))
+	fmt.Printf("%-12s %d revocations, refused by another process after p50 %.2f ms, p99 %.2f ms, at most %.2f ms; %s\n",
+		first.name, len(took), millis(took[len(took)/2]), millis(took[len(took)*99/100]), millis(took[len(took)-1]), pressure())
 	return nil
+}
+
+// pressure says how busy the machine is: the load average of a minute and, on
+// Linux, for how much of the last minute something waited for a processor.
+func pressure() string {
+	load, _ := os.ReadFile("/proc/loadavg") // "" elsewhere
+	average, _, _ := strings.Cut(string(load), " ")
+	text := fmt.Sprintf("load average %s on %d processors", average, runtime.NumCPU())
+	waits, _ := os.ReadFile("/proc/pressure/cpu")
+	if _, rest, ok := strings.Cut(string(waits), "avg60="); ok {
+		share, _, _ := strings.Cut(rest, " ")
+		text += ", something waited for one " + share + " % of the time"
+	}
+	return text
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -39,6 +39,7 @@ func (l *loader) check() {
 	l.checkSession()
 	l.checkIdentity()
 	l.checkClaims()
+	l.warnClaimUses()
 	l.checkSignOut()
 	l.checkJWT()
 	l.checkRedirects()
@@ -496,7 +497,7 @@ func (l *loader) checkStore() {
 	if s.ListenURL != "" && !strings.HasPrefix(s.Store, "postgres") && l.ok("session.listen_url") {
 		l.fail("session.listen_url", "has a meaning for PostgreSQL only", "remove it, or set session.store to postgres://…")
 	}
-	for name, n := range map[string]int{"session.cache_mb": s.CacheMB - 1, "session.cache_entries": s.CacheEntries} {
+	for name, n := range map[string]int{"session.cache_mb": s.CacheMB - 1, "session.cache_entries": s.CacheEntries, "session.redis_replicas": s.RedisReplicas} {
 		if n < 0 && l.ok(name) {
 			l.fail(name, "is too small", "use the default, or a larger number")
 		}

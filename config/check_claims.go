@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -125,6 +126,71 @@ func (l *loader) warnUnmapped(path string, claims map[string][]string) {
 	}
 }
 
+// A claimUse is a setting that lets people in, or gives them a role, by a mapped
+// claim.
+type claimUse struct {
+	setting, claim string
+	atProvider     bool // only with a condition on the provider
+}
+
+func (l *loader) claimUses() []claimUse {
+	var uses []claimUse
+	names := slices.Sorted(maps.Keys(l.cfg.Identity.Claims))
+	add := func(path string, claims map[string][]string, atProvider bool) {
+		for _, claim := range slices.Sorted(maps.Keys(claims)) {
+			for _, name := range names {
+				if claim == name || strings.HasPrefix(claim, name+".") {
+					uses = append(uses, claimUse{path + "." + claim, name, atProvider})
+				}
+			}
+		}
+	}
+	for _, role := range slices.Sorted(maps.Keys(l.cfg.Identity.Roles)) {
+		add("identity.roles."+role+".claims", l.cfg.Identity.Roles[role].Claims, false)
+	}
+	l.eachRequire(func(path string, q *Require, atProvider bool) {
+		add(path+".claims", q.Claims, atProvider)
+		for _, name := range names {
+			if strings.Contains(q.When, "user.claims") && regexp.MustCompile(`\b`+regexp.QuoteMeta(name)+`\b`).MatchString(q.When) {
+				uses = append(uses, claimUse{path + ".when", name, atProvider})
+			}
+		}
+	})
+	return uses
+}
+
+// addressForm is what a source of a claim ends with that is an address.
+var addressForm = regexp.MustCompile(`(?i)(^|[./])(e?mail|email_?address|preferred_username|upn|unique_name|userPrincipalName)$`)
+
+// warnClaimUses warns of rules and roles by what others than the author's own provider
+// may say of a user, or the users themselves.
+func (l *loader) warnClaimUses() {
+	for _, use := range l.claimUses() {
+		from := l.cfg.Identity.Claims[use.claim].From
+		document, _, _ := strings.Cut(from, ".")
+		if document != "user" && addressForm.MatchString(from) {
+			l.warnings = append(l.warnings, Warning{use.setting, "goes by " + from + ", which need not be verified: at some providers users write it themselves",
+				"use emails or domains, for which only verified addresses count"})
+		}
+		if strangers := l.strangersWith(document); len(strangers) > 0 && !use.atProvider {
+			l.warnings = append(l.warnings, Warning{use.setting, "means that value of " + from + " at any provider, and anybody can have an account at " + strings.Join(strangers, " and "),
+				`name the provider in the rule, too, as in when: user.provider == "corp", or restrict who may sign in there`})
+		}
+	}
+}
+
+// strangersWith returns the providers beside others at which anybody can have an
+// account, and with it something in document.
+func (l *loader) strangersWith(document string) []string {
+	var ids []string
+	for _, p := range l.cfg.Providers {
+		if len(l.cfg.Providers) > 1 && admitsTheWorld(p) && slices.Contains(documents()[document], p.Type) {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
+}
+
 // checkMapped judges the path of a mapped claim.
 func (l *loader) checkMapped(path, claim string) {
 	if l.isMapped(claim) {
@@ -229,29 +295,64 @@ func (l *loader) checkSignOut() {
 			l.fail(path+".domain", quote(c.Domain)+" is not a domain", "write it like example.com")
 		}
 	}
+	l.checkAliases()
+}
+
+// checkAliases judges the paths of the application at which authproxy answers.
+func (l *loader) checkAliases() {
 	for _, alias := range slices.Sorted(maps.Keys(l.cfg.PathAliases)) {
-		path := "path_aliases." + alias
+		path, action, r := "path_aliases."+alias, l.cfg.PathAliases[alias], l.cfg.Redirects
 		if !strings.HasPrefix(alias, "/") || alias == "/" || strings.ContainsAny(alias, "*?#%;\\ ") || strings.Contains(alias, "//") || strings.HasSuffix(alias, "/") {
 			l.fail(path, quote(alias)+" is not one plain path", "write it like /logout")
 		} else if l.ok("prefix") && (alias == l.cfg.Prefix || strings.HasPrefix(alias, l.cfg.Prefix+"/")) {
 			l.fail(path, "is below the prefix, where everything is authproxy's already", "name a path of the application")
-		} else if alias == l.cfg.Redirects.AfterSignIn {
-			l.fail(path, "is where redirects.after_sign_in leads, so that browsers would go round in circles", "set redirects.after_sign_in to another page")
+		} else if leadsTo(r.AfterSignIn, alias) {
+			l.failCircle(path, "redirects.after_sign_in")
+		} else if action == "sign-out" && leadsTo(r.AfterSignOut, alias) {
+			l.failCircle(path, "redirects.after_sign_out")
 		}
 	}
+}
+
+func (l *loader) failCircle(path, redirect string) {
+	l.fail(path, "is where "+redirect+" leads, so that browsers would go round in circles", "set "+redirect+" to another page")
+}
+
+// leadsTo reports whether target, a path or an address of one of our hosts, is at
+// path.
+func leadsTo(target, path string) bool {
+	u, err := url.Parse(target)
+	return err == nil && u.Path == path // what cannot be read is refused elsewhere
 }
 
 // checkSignInNeeds wants a provider that can say of what kind and how fresh a
 // sign-in is, where a rule depends on that. Otherwise nobody could ever get in.
 func (l *loader) checkSignInNeeds(path string, q *Require) {
-	mute := []string{"github", "google", "oauth2"}
-	if !l.ok("providers") || len(l.cfg.Providers) == 0 || slices.ContainsFunc(l.cfg.Providers, func(p Provider) bool { return !slices.Contains(mute, p.Type) }) {
-		return
-	}
-	for name, given := range map[string]bool{"acr": len(q.ACR) > 0, "amr": len(q.AMR) > 0, "fresh": q.Fresh > 0} {
-		if given {
-			l.fail(path+"."+name, "can never be met: providers of the types "+strings.Join(mute, ", ")+" do not say how and when somebody signed in",
+	for _, need := range []struct {
+		name, session string
+		given         bool
+		mute          []string // types of providers; the ID tokens of Entra's v2.0 have no acr
+	}{
+		{"acr", "acr", len(q.ACR) > 0, []string{"github", "google", "oauth2", "entra"}},
+		{"amr", "amr", len(q.AMR) > 0, []string{"github", "google", "oauth2"}},
+		{"fresh", "auth_time", q.Fresh > 0, []string{"github", "google", "oauth2"}},
+	} {
+		setting, what := path+"."+need.name, "can never be met"
+		if !need.given {
+			setting, what = path+".when", "reads session."+need.session+", which is never there"
+			need.given = regexp.MustCompile(`\bsession\s*\.\s*` + need.session + `\b`).MatchString(q.When)
+		}
+		if need.given && l.onlyOf(need.mute) {
+			l.fail(setting, what+": providers of the types "+strings.Join(need.mute, ", ")+" do not say how and when somebody signed in",
 				"remove it, or add a provider with ID tokens that say so, such as type: oidc")
+		} else if need.given && need.name != "acr" && l.onlyOf(append(need.mute, "entra")) {
+			l.warnings = append(l.warnings, Warning{setting, "depends on " + need.session + ", which Entra puts into ID tokens only where it is set up to",
+				"add " + need.session + " to the optional claims of the application's registration"})
 		}
 	}
+}
+
+// onlyOf says whether all providers are of these types.
+func (l *loader) onlyOf(types []string) bool {
+	return l.ok("providers") && len(l.cfg.Providers) > 0 && !slices.ContainsFunc(l.cfg.Providers, func(p Provider) bool { return !slices.Contains(types, p.Type) })
 }

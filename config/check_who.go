@@ -58,6 +58,7 @@ func (l *loader) checkRules() {
 // checkRequire judges one requirement and those in it. What a condition says is
 // for package policy to judge.
 func (l *loader) checkRequire(path string, q *Require) {
+	l.takeMaxAge(path, q)
 	lists := len(q.Emails) + len(q.Domains) + len(q.Groups) + len(q.Roles) + len(q.Claims) + len(q.ACR) + len(q.AMR) + len(q.All) + len(q.Any)
 	if lists == 0 && !q.SignedIn && q.Fresh == 0 && q.When == "" {
 		l.fail(path, "requires nothing", "write {signed_in: true}, or who it is; allow: anyone lets everybody through")
@@ -77,6 +78,20 @@ func (l *loader) checkRequire(path string, q *Require) {
 	for i := range q.Any {
 		l.checkRequire(fmt.Sprintf("%s.any[%d]", path, i), &q.Any[i])
 	}
+}
+
+// takeMaxAge takes max_age, which is what OpenID Connect calls it, for fresh.
+func (l *loader) takeMaxAge(path string, q *Require) {
+	at, given := l.origins[path+".max_age"]
+	if !given || !l.ok(path+".max_age") {
+		return
+	}
+	if _, twice := l.origins[path+".fresh"]; twice {
+		l.fail(path+".max_age", "is another name of fresh, which is given, too", "keep one of the two")
+		return
+	}
+	q.Fresh, q.MaxAge = q.MaxAge, 0
+	l.origins[path+".fresh"] = at
 }
 
 // checkAnswer judges whether a rule says one thing.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -59,7 +60,7 @@ func (l *loader) checkGroupNames() {
 	if len(ids) == 0 {
 		return
 	}
-	remedy := "name domains or e-mail addresses instead"
+	remedy := `name domains or e-mail addresses instead, or in a rule the provider, too, as in when: user.provider == "corp"`
 	if restrictable {
 		remedy = "restrict " + strings.Join(ways, " and ") + ", or " + remedy
 	}
@@ -80,12 +81,45 @@ func (l *loader) groupSettings() []string {
 			paths = append(paths, "identity.roles."+role+".groups")
 		}
 	}
-	for i, r := range l.cfg.Rules {
-		if r.Require != nil && len(r.Require.Groups) > 0 {
-			paths = append(paths, fmt.Sprintf("rules[%d].require.groups", i))
+	l.eachRequire(func(path string, q *Require, atProvider bool) {
+		if atProvider {
+			return // the author knows whose groups are meant
+		}
+		if len(q.Groups) > 0 {
+			paths = append(paths, path+".groups")
+		}
+		if readsGroups.MatchString(q.When) {
+			paths = append(paths, path+".when")
+		}
+	})
+	return paths
+}
+
+var (
+	readsGroups   = regexp.MustCompile(`\buser\s*\.\s*groups\b`)
+	readsProvider = regexp.MustCompile(`\buser\s*\.\s*provider\b`)
+)
+
+// eachRequire visits the requirements of all rules, nested ones too, and says of each
+// whether it is met only together with a condition on the provider.
+func (l *loader) eachRequire(visit func(path string, q *Require, atProvider bool)) {
+	var walk func(path string, q *Require, atProvider bool)
+	walk = func(path string, q *Require, atProvider bool) {
+		named := func(q Require) bool { return readsProvider.MatchString(q.When) }
+		atProvider = atProvider || named(*q) || slices.ContainsFunc(q.All, named)
+		visit(path, q, atProvider)
+		for i := range q.All {
+			walk(fmt.Sprintf("%s.all[%d]", path, i), &q.All[i], atProvider)
+		}
+		for i := range q.Any {
+			walk(fmt.Sprintf("%s.any[%d]", path, i), &q.Any[i], atProvider)
 		}
 	}
-	return paths
+	for i, r := range l.cfg.Rules {
+		if r.Require != nil {
+			walk(fmt.Sprintf("rules[%d].require", i), r.Require, false)
+		}
+	}
 }
 
 // admitsTheWorld reports whether anybody can sign in with p. An ID token of

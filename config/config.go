@@ -198,7 +198,7 @@ type SignIn struct {
 
 // SignOut is what else ends with a session.
 type SignOut struct {
-	ClearCookies []ClearCookie `yaml:"clear_cookies" entry:"name" nonempty:"true" example:"[JSESSIONID, {name: app_session, path: /app}]" doc:"The application's own cookies that belong to the person who is signed in: they are removed at sign-out, and when somebody else signs in, and until then kept from the application. Each is a name, or a mapping with the path and domain that the application sets it for."`
+	ClearCookies []ClearCookie `yaml:"clear_cookies" entry:"name" nonempty:"true" example:"[JSESSIONID, {name: app_session, path: /app}]" doc:"The application's own cookies that belong to the person who is signed in: they reach it only with requests of the person for whom it set them, and are removed at sign-out and when somebody else signs in. Their values are marked, so name none that a script reads. Each is a name, or a mapping with the path and domain that the application sets it for."`
 }
 
 // ClearCookie is a cookie of an application.
@@ -235,6 +235,7 @@ type Require struct {
 	ACR      []string            `yaml:"acr" nonempty:"true" example:"[urn:example:gold]" doc:"A sign-in of one of these classes, as the provider names them. Who lacks nothing else is asked to sign in again."`
 	AMR      []string            `yaml:"amr" nonempty:"true" example:"[mfa]" doc:"A sign-in by one of these means, such as mfa or hwk. Who lacks nothing else is asked to sign in again."`
 	Fresh    time.Duration       `yaml:"fresh" example:"5m" doc:"A sign-in less than this ago. Who lacks nothing else is asked to sign in again."`
+	MaxAge   time.Duration       `yaml:"max_age" example:"5m" doc:"Another name of fresh."`
 	When     string              `yaml:"when" example:"'request.method == \"GET\"'" doc:"A CEL expression about user, request and session that must be true. One that cannot be evaluated refuses."`
 	All      []Require           `yaml:"all" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {fresh: 5m}]" doc:"All of these, each written like require itself."`
 	Any      []Require           `yaml:"any" like:"#/properties/rules/items/properties/require" nonempty:"true" example:"[{roles: [admin]}, {groups: [staff]}]" doc:"At least one of these, each written like require itself."`
@@ -253,6 +254,7 @@ type Session struct {
 	Migrate        string        `yaml:"migrate" default:"auto" enum:"auto,check,off" example:"check" doc:"Whether the tables are made and brought up to date at start, only checked, or taken as they are."`
 	ListenURL      string        `yaml:"listen_url" secret:"url" example:"postgres://authproxy@db.example.com/authproxy" doc:"A direct connection to PostgreSQL, for LISTEN, where store goes through a pooler."`
 	ListenURLFile  string        `yaml:"listen_url_file" example:"/run/secrets/session_listen_url" doc:"A file that holds listen_url, instead of listen_url."`
+	RedisReplicas  int           `yaml:"redis_replicas" default:"0" example:"1" doc:"How many replicas of Redis should have a revocation or a ban before it is answered. What they do not confirm within a second holds all the same, with a warning in the log: a failover could undo it."`
 	StoreTimeout   time.Duration `yaml:"store_timeout" default:"3s" example:"5s" doc:"How long a request waits for the store, which may be restarting or failing over, before it is answered with 503."`
 	CacheMB        int           `yaml:"cache_mb" default:"64" example:"256" doc:"About how much memory sessions at hand may take, in MiB."`
 	CacheEntries   int           `yaml:"cache_entries" default:"0" example:"100000" doc:"How many sessions may be at hand. 0 means that only cache_mb counts."`

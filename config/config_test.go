@@ -192,15 +192,15 @@ func TestFullFileIsReadAsWritten(t *testing.T) {
 			{Path: "/internal/**", Deny: true},
 			{Path: "/admin/**", Require: &Require{
 				true, []string{"alice@example.com"}, []string{"example.com"}, []string{"staff"}, []string{"admin"},
-				map[string][]string{"department": {"sales", "it"}}, []string{"gold"}, []string{"mfa"}, 5 * time.Minute,
+				map[string][]string{"department": {"sales", "it"}}, []string{"gold"}, []string{"mfa"}, 5 * time.Minute, 0,
 				`user.email.endsWith("@example.com") && request.method == "GET"`, []Require{{Groups: []string{"sre"}}},
 				[]Require{{Roles: []string{"owner"}}, {All: []Require{{Groups: []string{"a"}}, {Groups: []string{"b"}}}}},
 			}},
-			{Require: &Require{SignedIn: true}, Preflight: "pass"},
+			{Require: &Require{SignedIn: true, Fresh: 24 * time.Hour}, Preflight: "pass"},
 		},
 		Paths: Paths{[]string{"encoded_slash", "semicolon"}},
 		Session: Session{"postgres://u:p@db/x", "/run/secrets/session_store", "neon_auth", "check", "postgres://u:p@direct/x", "/run/secrets/session_listen_url",
-			5 * time.Second, 128, 10000, 365 * 24 * time.Hour, false, 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3, 5 * time.Minute},
+			1, 5 * time.Second, 128, 10000, 365 * 24 * time.Hour, false, 60 * time.Hour, time.Hour, 720 * time.Hour, 30 * time.Minute, 3, 5 * time.Minute},
 		Cookie: Cookie{"my_session", mustLoad(t, source(readTestdata(t, "minimal.yaml"))).Cookie.Keys, "/run/secrets/cookie_keys", "example.com", "none", "secure", false},
 		Identity: Identity{
 			Headers: map[string]string{"X-User-Id": "user.id", "X-Session": "session.id"}, Authorization: "none",
@@ -285,6 +285,7 @@ func settingRows() []struct{ path, text, yaml, want, needs string } {
 		{"session.migrate", "off", "off", "off", ""},
 		{"session.listen_url", "postgres://d/x", `"postgres://d/x"`, "postgres://d/x", `session: {store: "postgres://p/x"}`},
 		{"session.listen_url_file", "/run/secrets/session_listen_url", "/run/secrets/session_listen_url", "/run/secrets/session_listen_url", `session: {store: "postgres://p/x"}`},
+		{"session.redis_replicas", "1", "1", "1", ""},
 		{"session.store_timeout", "1s", "1s", "1s", ""},
 		{"session.cache_mb", "1", "1", "1", ""},
 		{"session.cache_entries", "5", "5", "5", ""},
@@ -578,6 +579,13 @@ func TestWarnings(t *testing.T) {
 		{"insecure without effect", "cookie: {insecure: true}", "", "has no effect with this public_url"},
 		{"a rule about a claim that nobody has", "rules: [{require: {all: [{claims: {dept: [a]}}]}}]", "", "rules[0].require.all[0].claims.dept: can never be met"},
 		{"a rule about a mapped claim", "identity: {claims: {dept: id_token.d}}\nrules: [{require: {claims: {dept.x: [a]}}}]", "", ""},
+		{"a role by an address that may be anybody's", "identity: {claims: {mail: id_token.email}, roles: {admin: {claims: {mail: [root@example.com]}}}}", "", "identity.roles.admin.claims.mail: goes by id_token.email, which need not be verified"},
+		{"a rule by such an address", "identity: {claims: {login: id_token.org.preferred_username}}\nrules: [{require: {any: [{claims: {login: [root]}}]}}]", "", "rules[0].require.any[0].claims.login: goes by id_token.org.preferred_username"},
+		{"a condition on such an address", "identity: {claims: {mail: userinfo.mail}}\nrules: [{require: {when: 'user.claims[\"mail\"] == \"root@example.com\"'}}]", "", "rules[0].require.when: goes by userinfo.mail"},
+		{"such an address in a header alone", "identity: {claims: {mail: id_token.email}, headers: {X-Mail: claims.mail}}", "", ""},
+		{"a condition on another claim", "identity: {claims: {mail: id_token.email, dept: id_token.dept}}\nrules: [{require: {when: 'user.claims.dept == \"it\"'}}]", "", ""},
+		{"an address of the user's row, which is verified", "session: {store: \"sqlite:///x\"}\nidentity: {claims: {mail: user.email}}\nrules: [{require: {claims: {mail: [root@example.com]}}}]", "", ""},
+		{"means at Entra, which must be set up for it", "providers: [{id: e, type: entra, tenant: 72f988bf-86f1-41af-91ab-2d7cd011db47, client_id: a}]\nrules: [{require: {fresh: 5m}}]", "", "rules[0].require.fresh: depends on auth_time, which Entra puts into ID tokens only where it is set up to"},
 		{"idle beyond the end", "session: {idle_timeout: 200h}", "", "session.idle_timeout: has no effect"},
 		{"idle at the end", "session: {idle_timeout: 168h}", "", "session.idle_timeout: has no effect"},
 		{"idle before the end", "session: {idle_timeout: 1h}", "", ""},
@@ -596,6 +604,30 @@ func TestWarnings(t *testing.T) {
 			got := fmt.Sprint(warnings)
 			if tt.want == "" && len(warnings) > 0 || !strings.Contains(got, tt.want) {
 				t.Errorf("warnings = %s, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A claim of a provider that anybody can join stands in one namespace with those of
+// the others.
+func TestClaimsThatStrangersHaveAreWarnedOf(t *testing.T) {
+	const gitlab = "{id: l, type: gitlab, client_id: a}"
+	const claims = "sign_in: {allowed_domains: [\"*\"]}\nidentity: {claims: {teams: id_token.groups_direct}"
+	for name, row := range map[string]struct{ file, want string }{
+		"a role":                             {beside(gitlab, claims+", roles: {admin: {claims: {teams: [staff]}}}}"), "identity.roles.admin.claims.teams: means that value of id_token.groups_direct at any provider, and anybody can have an account at l"},
+		"a rule":                             {beside(gitlab, claims+"}\nrules: [{require: {claims: {teams: [staff]}}}]"), "rules[0].require.claims.teams: means that value"},
+		"a rule for one provider":            {beside(gitlab, claims+"}\nrules: [{require: {claims: {teams: [staff]}, when: 'user.provider == \"corp\"'}}]"), ""},
+		"a document that strangers have not": {beside("{id: g, type: github, client_id: a}", claims+"}\nrules: [{require: {claims: {teams: [staff]}}}]"), ""},
+		"one provider":                       {with("providers: ["+gitlab+"]", claims+"}\nrules: [{require: {claims: {teams: [staff]}}}]"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, warnings, err := Load(source(row.file))
+			if err != nil {
+				t.Fatalf("Load: %v", err)
+			}
+			if got := fmt.Sprint(warnings); row.want == "" && len(warnings) > 0 || !strings.Contains(got, row.want) {
+				t.Errorf("warnings = %s, want %q", got, row.want)
 			}
 		})
 	}

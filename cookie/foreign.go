@@ -1,7 +1,11 @@
 package cookie
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,13 +20,19 @@ type Foreign struct {
 }
 
 // A Guard keeps the cookies of applications with the person for whom they were
-// made: the next one in the same browser must not get the session of the last.
-// A cookie of ours remembers whose they are. A nil Guard guards nothing.
+// made: the next one in the same browser must not get the session of the last. A
+// browser says neither for which path it has a cookie nor takes one back for
+// another, and an answer may come after its person has gone. So the value itself
+// says whose it is, by a mark that only we can make: [Guard.Mark] on its way to the
+// browser, [Guard.Unmark] on its way back. A cookie of ours remembers whose the
+// others are, so that they are removed, too, when that changes. A nil Guard guards
+// nothing.
 type Guard struct {
-	sealer  *Sealer
-	jar     *Jar
-	foreign []Foreign
-	secure  bool
+	sealer   *Sealer
+	jar      *Jar
+	foreign  []Foreign
+	secure   bool
+	markKeys [][]byte // the first marks
 }
 
 const (
@@ -33,10 +43,19 @@ const (
 	ownerAge = 400 * 24 * time.Hour
 )
 
-// NewGuard returns the Guard of the cookies in foreign, nil if there are none.
-func NewGuard(sealer *Sealer, o Options, foreign []Foreign) (*Guard, error) {
+// NewGuard returns the Guard of the cookies in foreign, with the keys of ring; nil if
+// there are none.
+func NewGuard(ring *KeyRing, o Options, foreign []Foreign) (*Guard, error) {
 	if len(foreign) == 0 {
 		return nil, nil
+	}
+	sealer, err := NewSealer(ring)
+	if err != nil {
+		return nil, err
+	}
+	markKeys, err := ring.Derive("cookie owner", sha256.Size)
+	if err != nil {
+		return nil, err
 	}
 	// Each host remembers for itself: the cookies of an application may be those of
 	// one host, and only that host can have the browser forget them.
@@ -45,7 +64,7 @@ func NewGuard(sealer *Sealer, o Options, foreign []Foreign) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Guard{sealer, jar, foreign, o.Secure}, nil
+	return &Guard{sealer, jar, foreign, o.Secure, markKeys}, nil
 }
 
 // Owns says whether name is that of the cookie in which g remembers whose the
@@ -62,23 +81,64 @@ func (g *Guard) guards(name string) bool {
 	return false
 }
 
-// Changed says whether the guarded cookies that r shows, or that are to come, are
-// somebody else's than user's, the id of a person, "" for nobody. Those of nobody
-// are of visits before the first sign-in.
-func (g *Guard) Changed(r *http.Request, user string) bool {
-	if g == nil || g.owner(r) == user {
-		return false
-	}
-	return user != "" || g.shows(r)
+// mark says that the cookie called name holds value for user. No name and no id has a
+// line break.
+func mark(key []byte, name, value, user string) string {
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte(user + "\n" + name + "\n" + value))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
 }
 
-func (g *Guard) shows(r *http.Request) bool {
-	for name := range Names(r.Header) {
-		if g.guards(name) {
-			return true
+// cutQuote cuts the quote at the beginning of a cookie's value, if there is one: a mark
+// stands within (RFC 6265, section 4.1.1).
+func cutQuote(value string) (quote, rest string) {
+	value = strings.Trim(value, " \t")
+	if rest, ok := strings.CutPrefix(value, `"`); ok {
+		return `"`, rest
+	}
+	return "", value
+}
+
+// Mark has the guarded cookies that a response's header sets be those of user, the id
+// of the person whose request it answers, "" for nobody.
+func (g *Guard) Mark(h http.Header, user string) {
+	if g == nil {
+		return
+	}
+	lines := h["Set-Cookie"]
+	for i, line := range lines {
+		pair, attributes, more := strings.Cut(line, ";")
+		name, ok := pairName(pair)
+		if !ok || !g.guards(name) {
+			continue
+		}
+		_, value, _ := strings.Cut(pair, "=")
+		quote, value := cutQuote(value)
+		lines[i] = name + "=" + quote + mark(g.markKeys[0], name, value, user) + "." + value
+		if more {
+			lines[i] += ";" + attributes
 		}
 	}
-	return false
+}
+
+// Unmark takes the guarded cookies out of a request's header, but for those that are
+// user's, from which it takes the mark.
+func (g *Guard) Unmark(h http.Header, user string) {
+	if g == nil {
+		return
+	}
+	edit(h, func(pair string) (string, bool) {
+		name, ok := pairName(pair)
+		if !ok || !g.guards(name) {
+			return pair, true
+		}
+		before, marked, _ := strings.Cut(pair, "=")
+		quote, marked := cutQuote(marked)
+		given, value, ok := strings.Cut(marked, ".")
+		return before + "=" + quote + value, ok && slices.ContainsFunc(g.markKeys, func(key []byte) bool {
+			return hmac.Equal([]byte(given), []byte(mark(key, name, value, user)))
+		})
+	})
 }
 
 // owner returns whose the guarded cookies of r are.
@@ -92,18 +152,11 @@ func (g *Guard) owner(r *http.Request) string {
 	return ""
 }
 
-// Remove takes the guarded cookies out of a request's header.
-func (g *Guard) Remove(h http.Header) {
-	if g != nil {
-		Remove(h, g.guards)
-	}
-}
-
 // Give has the browser that sent r forget the guarded cookies, and remember that
 // those to come are user's; "" is nobody's, as after a sign-out. It does nothing
 // where they are user's already.
 func (g *Guard) Give(w http.ResponseWriter, r *http.Request, user string) error {
-	if g == nil || user != "" && !g.Changed(r, user) {
+	if g == nil || user != "" && g.owner(r) == user {
 		return nil
 	}
 	for _, f := range g.foreign {

@@ -295,3 +295,24 @@ func FuzzValues(f *testing.F) {
 		}
 	})
 }
+
+// An application's cookies may be those of one host, and only that host can have the
+// browser forget them.
+func TestEachHostRemembersWhoseTheApplicationsCookiesAre(t *testing.T) {
+	ring, err := NewKeyRing([]byte("a key of 32 bytes for tests only"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := NewGuard(ring, Options{Secure: true, Domain: "example.com"}, []Foreign{{Name: "app", Path: "/app", Domain: ".example.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := httptest.NewRecorder()
+	if err := g.Give(rec, httptest.NewRequest("GET", "https://app.example.com/", nil), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	lines := rec.Header()["Set-Cookie"]
+	if len(lines) != 2 || lines[0] != "app=; Max-Age=0; Path=/app; Domain=example.com; Secure" || !strings.HasPrefix(lines[1], "__Host-authproxy_owner=") {
+		t.Errorf("Set-Cookie = %q, want the application's to go, and ours for this host alone", lines)
+	}
+}

@@ -41,22 +41,32 @@ func startProvider(t *testing.T, base string, users ...devidp.User) string {
 
 func startProviderAt(t *testing.T, address, base string, users ...devidp.User) string {
 	t.Helper()
+	return serveProvider(t, address, base, devidp.Config{Users: users}).Issuer
+}
+
+// A provider is a running devidp.
+type provider struct {
+	*devidp.Server
+	Issuer string
+}
+
+// serveProvider serves c at address, with an authproxy at base as its client.
+func serveProvider(t *testing.T, address, base string, c devidp.Config) provider {
+	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer := "http://" + l.Addr().String()
-	idp, err := devidp.New(devidp.Config{
-		Issuer: issuer, Users: users,
-		Clients: []devidp.Client{{ID: "authproxy", Secret: "client-secret", RedirectURIs: []string{base + "/auth/callback/demo", base + "/auth/callback/oidc"}}},
-	})
+	c.Issuer = "http://" + l.Addr().String()
+	c.Clients = []devidp.Client{{ID: "authproxy", Secret: "client-secret", RedirectURIs: []string{base + "/auth/callback/demo", base + "/auth/callback/oidc"}}}
+	idp, err := devidp.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: idp}}
 	server.Start()
 	t.Cleanup(server.Close)
-	return issuer
+	return provider{idp, c.Issuer}
 }
 
 // newClient returns a client that keeps cookies, with a connection pool of its

@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -177,6 +180,98 @@ func TestEveryTabHearsOfSignInAndSignOut(t *testing.T) {
 		if diff := cmp.Diff(want, tab.events()); diff != "" {
 			t.Errorf("the events of a tab differ (-want +got):\n%s", diff)
 		}
+	}
+}
+
+// A tab that asks at once may ask a replica that has not heard yet, and then
+// never again.
+func TestATabThatHearsOfAChangeLeavesReplicasTimeToHear(t *testing.T) {
+	t.Parallel()
+	first := openBrowser(t)
+	base := startClientPages(t, "", "").base
+	second := first.another()
+	second.visit(base + "/public/page")
+	first.visit(base + "/public/page")
+	evaluate[bool](second, `Math.random = () => 0, (() => {
+		const fetched = window.fetch;
+		window.fetch = (...args) => (window.askedAt ??= performance.now(), fetched(...args));
+		wire.addEventListener("message", () => window.heardAt ??= performance.now());
+	})(), true`)
+	evaluate[bool](first, `wire.postMessage({type: "SIGNED_OUT", sid: "", v: 1}) ?? true`)
+	second.becomes(`window.askedAt > 0`)
+	if after := evaluate[float64](second, `askedAt - heardAt`); after < 100 {
+		t.Errorf("it asked %.0f ms after it had heard, want 100 at the least: SQLite tells of changes every 50", after)
+	}
+}
+
+func TestAnAnswerFromBeforeASignOutBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	base := startClientPages(t, "", "").base
+	b.signsIn(base, "alice", "/page")
+	got := script[string](b, `(async () => {
+		const fetched = window.fetch;
+		let arrive;
+		const arrived = new Promise(done => window.fetch = async (input, init) => {
+			const answer = await fetched(input, init);
+			if (init.method === "POST" && input.pathname === "/auth/session") await new Promise(go => done(arrive = go));
+			return answer;
+		});
+		const late = authproxy.update();
+		await arrived;
+		await authproxy.signOut({redirect: false});
+		arrive();
+		await late;
+		await authproxy.getSession();
+		return [authproxy.session.get().status, ...events].join();
+	})()`)
+	if want := "unauthenticated,INITIAL_SESSION alice@example.com,SIGNED_OUT "; got != want {
+		t.Errorf("the page is %s, want %s", got, want)
+	}
+}
+
+// balance serves address and hands requests on to the replicas in turn.
+func balance(t *testing.T, address string, replicas ...string) {
+	t.Helper()
+	var n atomic.Int64
+	balancer := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", replicas[int(n.Add(1))%len(replicas)]
+	}})
+	balancer.Listener.Close()
+	var err error
+	if balancer.Listener, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	balancer.Start()
+	t.Cleanup(balancer.Close)
+}
+
+func TestTokensOfTwoReplicasAreNoNews(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	s, public := newSetup(t), ""
+	s.upstream, public = startClientApp(t, ""), s.listen
+	var replicas []string
+	for range 2 {
+		s.listen, s.admin = freeAddress(t), freeAddress(t)
+		file := writeFile(t, "authproxy.yaml", fmt.Sprintf(clientConfig, s.listen, s.admin, s.base, s.upstream, s.issuer, s.keys, "jwt: {expose: session}"))
+		start(t, launch{args: s.launch(file).args, base: "http://" + s.listen})
+		replicas = append(replicas, s.listen)
+	}
+	balance(t, public, replicas...)
+	b.signsIn(s.base, "alice", "/page")
+	got := script[string](b, `(async () => {
+		const served = new Set(), fetched = window.fetch;
+		window.fetch = async (...args) => {
+			const answer = await fetched(...args);
+			served.add((await answer.clone().json()).session.access_token);
+			return answer;
+		};
+		for (let i = 0; i < 8; i++) await authproxy.getSession();
+		return [served.size, events.filter(event => event.startsWith("TOKEN_REFRESHED")).length].join();
+	})()`)
+	if got != "2,0" && got != "2,1" {
+		t.Errorf("the tokens of the replicas and the events of 8 questions were %s, want 2 and at most one", got)
 	}
 }
 

@@ -32,7 +32,8 @@ import (
 type ingress struct {
 	name    string
 	program string   // what is started
-	dir     string   // of the example, in deploy/examples
+	dir     string   // of the example
+	prefix  string   // of authproxy's pages, "" means "/auth"
 	files   []string // of the ingress, in dir
 	// rewrite are further replacements in the files, old and new in turn.
 	rewrite []string
@@ -48,15 +49,15 @@ type ingress struct {
 
 // ingresses are those that can be installed here.
 func ingresses() []ingress {
-	nginx := ingress{name: "nginx", program: "nginx", dir: "nginx", files: []string{"app.example.com.conf"}, start: startNginx, down: http.StatusInternalServerError}
+	nginx := ingress{name: "nginx", program: "nginx", dir: "../deploy/examples/nginx", files: []string{"app.example.com.conf"}, start: startNginx, down: http.StatusInternalServerError}
 	nginx.rewrite = []string{"$host", "$host:$server_port"} // which is not that of https here
 	plain := nginx
 	plain.name = "nginx over HTTP 1.0" // as it asks unless it is told otherwise
 	plain.rewrite = append(slices.Clone(nginx.rewrite), "http://authproxy/auth/verify/nginx;", "http://authproxy/auth/verify/nginx; proxy_http_version 1.0;", "proxy_set_header Connection \"\";", "proxy_set_header Connection close;")
-	caddy := ingress{name: "Caddy", program: "caddy", dir: "caddy", files: []string{"Caddyfile"}, start: startCaddy, down: http.StatusBadGateway}
+	caddy := ingress{name: "Caddy", program: "caddy", dir: "../deploy/examples/caddy", files: []string{"Caddyfile"}, start: startCaddy, down: http.StatusBadGateway}
 	short := caddy
 	short.name, short.files, short.dropsCookies = "Caddy in short", []string{"Caddyfile.short"}, true
-	haproxy := ingress{name: "HAProxy", program: "haproxy", dir: "haproxy", files: []string{"haproxy.cfg", "authproxy.lua"}, start: startHAProxy, down: http.StatusServiceUnavailable}
+	haproxy := ingress{name: "HAProxy", program: "haproxy", dir: "../deploy/examples/haproxy", files: []string{"haproxy.cfg", "authproxy.lua"}, start: startHAProxy, down: http.StatusServiceUnavailable}
 	return []ingress{nginx, plain, caddy, short, haproxy}
 }
 
@@ -161,7 +162,7 @@ func startSite(t *testing.T, in ingress) *site {
 	t.Cleanup(app.Close)
 	var issuer, certFile, keyFile string
 	s.provider, issuer = startRenewingProvider(t, s.base)
-	certFile, keyFile, s.roots = selfSigned(t, "app.example.com")
+	certFile, keyFile, s.roots = selfSigned(t, "app.example.com", "portal.example.org")
 	s.certFile = certFile
 	secrets := t.TempDir()
 	write(t, filepath.Join(secrets, "client_secret"), "client-secret\n")
@@ -177,10 +178,10 @@ func startSite(t *testing.T, in ingress) *site {
 		"/etc/ssl/app.example.com.crt", certFile, "/etc/ssl/app.example.com.key", keyFile, "/etc/ssl/app.example.com.pem", pemFile,
 	)
 	for _, name := range append(in.files, "authproxy.yaml") {
-		example := readAll(t, filepath.Join("..", "deploy", "examples", in.dir, name))
+		example := readAll(t, filepath.Join(in.dir, name))
 		write(t, filepath.Join(dir, name), strings.NewReplacer(replace...).Replace(example))
 	}
-	s.authn = start(t, launch{base: "http://" + own, args: []string{
+	s.authn = start(t, launch{base: "http://" + own, prefix: in.prefix, args: []string{
 		"--config", filepath.Join(dir, "authproxy.yaml"), "--admin.listen=", "--shutdown.delay=0s", "--providers.corp.scopes=openid,email,profile,groups,offline_access",
 	}})
 	s.startIngress(program, in.start(t, dir), front)
@@ -207,7 +208,7 @@ func startRenewingProvider(t *testing.T, base string) (*devidp.Server, string) {
 	issuer := "http://" + l.Addr().String()
 	idp, err := devidp.New(devidp.Config{
 		Issuer: issuer, AccessTokenTTL: accessTokenLife, Users: append(devidp.DemoUsers(), carol()),
-		Clients: []devidp.Client{{ID: "authproxy", Secret: "client-secret", RedirectURIs: []string{base + "/auth/callback/corp"}}},
+		Clients: []devidp.Client{{ID: "authproxy", Secret: "client-secret", RedirectURIs: []string{base + "/auth/callback/corp", base + "/oauth2/callback"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +275,7 @@ func (s *site) transport(http2 bool) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			if host == "app.example.com" {
+			if net.ParseIP(host) == nil {
 				host = "127.0.0.1"
 			}
 			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(host, port))
@@ -311,6 +312,24 @@ func (s *site) guest(login string) guest {
 func (g guest) opens(t *testing.T, target string) received {
 	t.Helper()
 	res, body := get(t, g.Client, g.site.base+target, navigation())
+	return receivedBy(t, res, body)
+}
+
+// goesTo opens a page and follows everything, also our page that goes on by itself.
+// It must end at want.
+func (g guest) goesTo(t *testing.T, target, want string) received {
+	t.Helper()
+	res, body := get(t, g.Client, target, navigation())
+	if next, ok := strings.CutPrefix(res.Header.Get("Refresh"), "0; url="); ok {
+		u, err := res.Request.URL.Parse(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, body = get(t, g.Client, u.String(), navigation())
+	}
+	if got := res.Request.URL.String(); got != want {
+		t.Errorf("%s ends at %s, want %s", target, got, want)
+	}
 	return receivedBy(t, res, body)
 }
 

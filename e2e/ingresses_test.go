@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"os"
@@ -34,6 +35,7 @@ func TestEachIngress(t *testing.T) {
 		{"nobody gets in by a header or a spelling", nobodyGetsIn},
 		{"browsers cannot ask what authproxy thinks", browsersAskNothing},
 		{"the application learns who is there, and nothing forged", applicationLearns},
+		{"the application is told of no other path, method or person", applicationIsToldNothingElse},
 		{"a preflight passes where a rule says so", preflightPasses},
 		{"who lacks the role gets a 403", roleIsNeeded},
 		{"a WebSocket works for who is signed in", webSocketWorks},
@@ -211,6 +213,37 @@ func applicationLearns(t *testing.T, s *site) {
 		expectTold(t, tt.name+" over HTTP/2", got, tt.want)
 		if tt.want != nil {
 			expectTokenOf(t, "http://"+s.own, s.base, got.Headers.Get("Authorization"), id)
+		}
+	}
+}
+
+// toldByClients are headers that applications believe, and that nobody sets for them
+// with the examples.
+func toldByClients() []string {
+	return []string{
+		"X-Original-URL", "X-Original-URI", "X-Original-Method", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
+		"X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Groups", "X-Auth-Request-Preferred-Username", "X-Auth-Request-Access-Token",
+		"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-Access-Token",
+		"Remote-User", "Remote-Name", "Remote-Email", "Remote-Groups", "Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP",
+	}
+}
+
+// applicationIsToldNothingElse: of a header that the ingress leaves, an application
+// may take another path or method than the judged one, or somebody else.
+func applicationIsToldNothingElse(t *testing.T, s *site) {
+	lines := []string{"Accept: application/json"}
+	for _, name := range toldByClients() {
+		lines = append(lines, name+": /admin/users")
+	}
+	v := s.guest("alice")
+	v.opens(t, "/app")
+	for who, g := range map[string]guest{"nobody": s.guest(""), "alice": v} {
+		res, body := g.sends(t, "GET", "/public/x", lines...)
+		got := receivedBy(t, res, []byte(body))
+		for name, values := range got.Headers {
+			if strings.Contains(strings.Join(values, " "), "/admin/users") {
+				t.Errorf("with a request of %s the application got %s: %q", who, name, values)
+			}
 		}
 	}
 }
@@ -530,6 +563,71 @@ func nobodyGetsInWithoutAuthproxy(t *testing.T, s *site) {
 	}
 	if seen := s.reached(); len(seen) > 0 {
 		t.Errorf("the application got %v, want nothing", seen)
+	}
+}
+
+// TestNginxServesAHostOfAnotherDomain: its sessions come by the hand-off.
+func TestNginxServesAHostOfAnotherDomain(t *testing.T) {
+	t.Parallel()
+	in := ingresses()[0]
+	in.rewrite = append(slices.Clone(in.rewrite), "server_name app.example.com;", "server_name app.example.com portal.example.org;",
+		"\nrules:", "\nhosts: [portal.example.org]\nrules:")
+	s := startSite(t, in)
+	portal := strings.Replace(s.base, "app.example.com", "portal.example.org", 1)
+	const target = "/app/a%20b/%C3%BC?q=1&r=%26x%3D%2F&rd=/evil;z+y&%23=%25"
+	for _, first := range []string{"", s.base + "/app", portal + "/public/x"} {
+		t.Run("first at "+first, func(t *testing.T) {
+			v := s.guest("alice")
+			if first != "" {
+				v.goesTo(t, first, first)
+			}
+			got := v.goesTo(t, portal+target, portal+target)
+			expectUser(t, got, "alice@example.com")
+			if got.Path != target || "https://"+got.Headers.Get("Host") != portal {
+				t.Errorf("the application got %s for %s, want %s for %s", got.Path, got.Headers.Get("Host"), target, portal)
+			}
+			expectUser(t, v.goesTo(t, s.base+"/app?x=1", s.base+"/app?x=1"), "alice@example.com")
+			res, _ := v.sends(t, "GET", "/app", "Accept: */*")
+			if err := expectStatus(res, http.StatusOK); err != nil {
+				t.Errorf("on public_url's host: %v", err)
+			}
+		})
+	}
+}
+
+// TestNginxThatWasSetUpForOAuth2Proxy needs another address in its configuration, and
+// signs people in as before.
+func TestNginxThatWasSetUpForOAuth2Proxy(t *testing.T) {
+	t.Parallel()
+	in := ingresses()[0]
+	in.dir, in.prefix = "testdata/oauth2proxy", "/oauth2"
+	s := startSite(t, in)
+	button := regexp.MustCompile(`href="([^"]*/oauth2/start[^"]*)"`)
+	for location, pageStatus := range map[string]int{"/app": http.StatusOK, "/old": http.StatusForbidden, "/straight": 0} {
+		target := location + "/a%20b?q=1&r=%26x+y&re=d"
+		v := s.guest("alice")
+		at := s.base + target
+		if pageStatus != 0 { // a page first, with a button
+			res, body := get(t, v.Client, at, navigation())
+			link := button.FindStringSubmatch(string(body))
+			if res.StatusCode != pageStatus || link == nil {
+				t.Fatalf("%s: %d without a way to sign in, want %d with one: %s", target, res.StatusCode, pageStatus, body)
+			}
+			at = html.UnescapeString(link[1])
+		}
+		got := v.goesTo(t, at, s.base+target)
+		if got.Path != target || got.Headers.Get("X-Email") != "alice@example.com" || got.Headers.Get("X-User") == "" {
+			t.Errorf("the application got %s of %q, %q; want %s of alice", got.Path, got.Headers.Get("X-User"), got.Headers.Get("X-Email"), target)
+		}
+	}
+	for location, want := range map[string]int{"/app": http.StatusFound, "/old": http.StatusForbidden, "/straight": http.StatusFound} {
+		res, _ := s.guest("").sends(t, "GET", location+"/x", "Accept: */*", "Sec-Fetch-Mode: cors")
+		if err := expectStatus(res, want); err != nil {
+			t.Errorf("a script at %s: %v", location, err)
+		}
+		if leads := res.Header.Get("Location") != ""; leads != (location == "/app") { // what the documentation says of it
+			t.Errorf("a script at %s is led to %q", location, res.Header.Get("Location"))
+		}
 	}
 }
 

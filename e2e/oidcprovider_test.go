@@ -75,9 +75,19 @@ func (m *modules) install(npm string) error {
 	return m.err
 }
 
+// installed says whether the packages of package.json are there.
+func installed() bool {
+	for _, name := range []string{"esbuild", "oidc-provider", "react", "react-dom", "typescript"} {
+		if _, err := os.Stat(filepath.Join("node", "node_modules", name, "package.json")); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 func needModules(t *testing.T) {
 	t.Helper()
-	if _, err := os.Stat(filepath.Join("node", "node_modules", "oidc-provider", "package.json")); err == nil {
+	if installed() {
 		return
 	}
 	if err := shared.modules.install(need(t, "npm")); err != nil {

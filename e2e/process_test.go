@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -27,6 +28,8 @@ type launch struct {
 	plain bool
 	// base is where it will answer, such as "http://127.0.0.1:4180".
 	base string
+	// prefix is that of its pages; "" means "/auth".
+	prefix string
 	// client asks whether it answers; nil means [http.DefaultClient].
 	client *http.Client
 }
@@ -58,7 +61,7 @@ func start(t *testing.T, l launch) *process {
 			t.Fatalf("authproxy ended at once: %v\n%s", p.err, p.stderr.String())
 		default:
 		}
-		res, err := client.Get(l.base + "/auth/providers") // asks no provider
+		res, err := client.Get(l.base + cmp.Or(l.prefix, "/auth") + "/providers") // asks no provider
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"authproxy/devidp"
 )
 
 // A page with many images, opened when the access token is over, at a provider
@@ -49,9 +51,83 @@ func TestManyRequestsAtOnceAfterTheTokensEnd(t *testing.T) {
 	browser.shows("Alice Adams")
 }
 
+// Each replica could refresh a session on its own, and the second would use up what
+// the first got: the provider takes a refresh token once, and ends the grant at its
+// second use.
+func TestTwoReplicasRefreshASessionOnce(t *testing.T) {
+	t.Parallel()
+	for _, kind := range sharedStores() {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSetup(t)
+			// A fifth of the life must be more than the second that the provider rounds off.
+			idp := serveProvider(t, "127.0.0.1:0", s.base, devidp.Config{AccessTokenTTL: 6 * time.Second})
+			s.issuer = idp.Issuer
+			f := startFleet(t, kind, s, "--identity.authorization", "access_token", "--providers.demo.scopes", "openid,email,profile,offline_access")
+			v := f.signIn(t, f.replicas[0])
+			token := f.bearer(t, f.replicas[0], v)
+			for round := range 2 {
+				eventually(t, 30*time.Second, func() error { return expectRefusedAt(idp.Issuer+"/userinfo", token) })
+				before := idp.refreshes()
+				got, errs := make([]received, 100), make([]error, 100)
+				var wg sync.WaitGroup
+				for i := range got {
+					wg.Go(func() { got[i], errs[i] = f.see(f.replicas[i%2], v) })
+				}
+				wg.Wait()
+				if err := errors.Join(errs...); err != nil {
+					t.Fatalf("round %d: %v", round+1, err)
+				}
+				if n := idp.refreshes() - before; n != 1 {
+					t.Errorf("round %d: the provider saw %d refreshes, want 1", round+1, n)
+				}
+				for i, r := range got {
+					expectUser(t, r, "alice@example.com")
+					if fresh := r.Headers.Get("Authorization"); fresh == token || fresh == "" || fresh != got[0].Headers.Get("Authorization") {
+						t.Fatalf("round %d: request %d got an old token, or another than the first", round+1, i+1)
+					}
+				}
+				token = got[0].Headers.Get("Authorization")
+			}
+		})
+	}
+}
+
+// refreshes counts what the provider was asked for at its token endpoint.
+func (p provider) refreshes() int {
+	n := 0
+	for _, asked := range p.Requests() {
+		if asked == "POST /token" {
+			n++
+		}
+	}
+	return n
+}
+
+// see asks r for a page in v's name and returns what the application saw.
+func (f *fleet) see(r *replica, v *holder) (received, error) {
+	client := &http.Client{Transport: r.client.Transport, Timeout: 30 * time.Second} // keeps no cookies
+	return see(client, f.base+"/page", http.Header{"Cookie": {v.cookie}})
+}
+
+// bearer returns what the application gets as Authorization.
+func (f *fleet) bearer(t *testing.T, r *replica, v *holder) string {
+	t.Helper()
+	got, err := f.see(r, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got.Headers.Get("Authorization")
+}
+
 // expectRefused returns nil if the provider does not take the access token.
 func expectRefused(issuer, authorization string) error {
-	req, err := http.NewRequest(http.MethodGet, issuer+"/me", nil)
+	return expectRefusedAt(issuer+"/me", authorization)
+}
+
+// expectRefusedAt is [expectRefused] for a provider whose userinfo endpoint is url.
+func expectRefusedAt(url, authorization string) error {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}

@@ -154,14 +154,14 @@ func TestTLSWithCertificateFilesSpeaksHTTP2(t *testing.T) {
 
 // selfSigned returns files with a certificate for host and its key, and the
 // pool that trusts it.
-func selfSigned(t *testing.T, host string) (certFile, keyFile string, roots *x509.CertPool) {
+func selfSigned(t *testing.T, hosts ...string) (certFile, keyFile string, roots *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: hosts[0]}, DNSNames: hosts, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)

@@ -229,8 +229,9 @@ func plainAll(claims map[string]any) map[string]any {
 }
 
 // claimText returns what a header says of the claim at path: a text as it is,
-// the texts of a list with commas in between, everything else as JSON.
-func claimText(claims map[string]any, path string) string {
+// the texts of a list with commas in between, everything else as JSON; the characters of
+// special are encoded in all of them.
+func claimText(claims map[string]any, path, special string) string {
 	v, ok := dig(claims, path)
 	if !ok {
 		return ""
@@ -240,9 +241,9 @@ func claimText(claims map[string]any, path string) string {
 		for i := range all {
 			texts[i] = scalarText(all[i])
 		}
-		return list(texts)
+		return list(texts, special)
 	}
-	return encode(scalarText(v), "")
+	return encode(scalarText(v), special)
 }
 
 func scalarText(v any) string {

@@ -210,6 +210,30 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
+// A value that somebody chose cannot be taken for two, nor for the next one.
+func TestWhatStandsBetweenValuesStandsInNoValue(t *testing.T) {
+	b := newBench(t, nil)
+	u := alice()
+	u.Name = "Doe, Jane <root@evil.example> 100%"
+	u.Claims = map[string]any{"unit": "x@acme", "one": "a,b", "list": []any{"a,b", "c@d"}}
+	who := b.Suppose(u, b.now, nil, "")
+	for text, want := range map[string]string{
+		"user.name":                                "Doe, Jane <root@evil.example> 100%25", // readable: there is nothing to take it for
+		"claims.one":                               "a,b",
+		"{{ user.name }} <{{ user.email }}>":       "Doe, Jane %3Croot@evil.example%3E 100%25 <alice@example.com>",
+		"{{ claims.unit }}@{{ user.email }}":       "x%40acme@alice%40example.com",
+		"by {{ claims.unit }} of {{ claims.one }}": "by x@acme of a,b",
+		"{{ claims.one }},{{ claims.list }}":       "a%2Cb,a%2Cb,c@d",
+		"[{{ claims.list }}]@":                     "[a%2Cb,c%40d]@",
+	} {
+		template, err := identity.ParseTemplate(text)
+		b.must(err)
+		if got := template.For(who); got != want {
+			t.Errorf("%s = %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestNoClaimSplitsAHeader(t *testing.T) {
 	b := newBench(t, nil)
 	u := alice()

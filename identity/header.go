@@ -18,20 +18,21 @@ func (e *TooLargeError) Error() string {
 }
 
 // sources are what an identity header can be filled from, by the name that the
-// configuration uses.
-func sources() map[string]func(*Who) string {
-	return map[string]func(*Who) string{
-		"user.id":       func(w *Who) string { return w.User.ID },
-		"user.subject":  func(w *Who) string { return encode(w.User.Subject, "") },
-		"user.issuer":   func(w *Who) string { return encode(w.User.Issuer, "") },
-		"user.provider": func(w *Who) string { return encode(w.User.Provider, "") },
-		"user.email":    func(w *Who) string { return encode(w.User.VerifiedEmail(), "") },
-		"user.name":     func(w *Who) string { return encode(w.User.Name, "") },
-		"user.image":    func(w *Who) string { return encode(w.User.Image, "") },
-		"user.groups":   func(w *Who) string { return list(w.groups) },
-		"user.roles":    func(w *Who) string { return list(w.Roles) },
-		"user.role":     func(w *Who) string { return encode(w.Role(), "") },
-		"session.id":    func(w *Who) string { return w.SessionID },
+// configuration uses. Besides what no header can hold they encode the characters of
+// special.
+func sources() map[string]func(w *Who, special string) string {
+	return map[string]func(*Who, string) string{
+		"user.id":       func(w *Who, _ string) string { return w.User.ID },
+		"user.subject":  func(w *Who, special string) string { return encode(w.User.Subject, special) },
+		"user.issuer":   func(w *Who, special string) string { return encode(w.User.Issuer, special) },
+		"user.provider": func(w *Who, _ string) string { return encode(w.User.Provider, "") }, // the operator's own word
+		"user.email":    func(w *Who, special string) string { return encode(w.User.VerifiedEmail(), special) },
+		"user.name":     func(w *Who, special string) string { return encode(w.User.Name, special) },
+		"user.image":    func(w *Who, special string) string { return encode(w.User.Image, special) },
+		"user.groups":   func(w *Who, special string) string { return list(w.groups, special) },
+		"user.roles":    func(w *Who, special string) string { return list(w.Roles, special) },
+		"user.role":     func(w *Who, special string) string { return encode(w.Role(), special) },
+		"session.id":    func(w *Who, _ string) string { return w.SessionID },
 	}
 }
 
@@ -81,11 +82,12 @@ func (r *Resolver) fill(w *Who) int {
 	return size
 }
 
-// list joins values with commas; a comma inside one is encoded.
-func list(values []string) string {
+// list joins values with commas; a comma inside one is encoded, as are the characters
+// of special.
+func list(values []string, special string) string {
 	encoded := make([]string, len(values))
 	for i, v := range values {
-		encoded[i] = encode(v, ",")
+		encoded[i] = encode(v, ","+special)
 	}
 	return strings.Join(encoded, ",")
 }

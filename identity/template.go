@@ -10,12 +10,17 @@ import (
 // A Template is a text about a person for an upstream: a source such as
 // "user.email" or "claims.department", or a text with sources in it, as in
 // "{{ user.id }}@{{ claims.tenant }}".
-type Template struct{ parts []part }
+type Template struct {
+	parts []part
+	// special are the characters by which values are told from what stands around
+	// them: encoded within values, so that nobody can move the border.
+	special string
+}
 
 // A part is a literal, or a source of a person's value.
 type part struct {
 	literal string
-	source  func(*Who) string
+	source  func(w *Who, special string) string
 }
 
 // ParseTemplate returns the template that text is. It fails for an unknown
@@ -23,7 +28,7 @@ type part struct {
 func ParseTemplate(text string) (*Template, error) {
 	if !strings.Contains(text, "{{") {
 		source, err := sourceOf(text)
-		return &Template{[]part{{source: source}}}, err
+		return &Template{parts: []part{{source: source}}}, err
 	}
 	t := &Template{}
 	for rest := text; rest != ""; {
@@ -33,6 +38,7 @@ func ParseTemplate(text string) (*Template, error) {
 		}
 		if literal != "" {
 			t.parts = append(t.parts, part{literal: literal})
+			t.special += strings.Map(separator, literal)
 		}
 		if !found {
 			break
@@ -50,10 +56,19 @@ func ParseTemplate(text string) (*Template, error) {
 	return t, nil
 }
 
+// separator returns c if it can stand between two values. Words do not, and names
+// stay readable where spaces stand around them.
+func separator(c rune) rune {
+	if c == ' ' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' {
+		return -1
+	}
+	return c
+}
+
 // sourceOf returns the source called name.
-func sourceOf(name string) (func(*Who) string, error) {
+func sourceOf(name string) (func(w *Who, special string) string, error) {
 	if path, ok := strings.CutPrefix(name, "claims."); ok && path != "" {
-		return func(w *Who) string { return claimText(w.User.Claims, path) }, nil
+		return func(w *Who, special string) string { return claimText(w.User.Claims, path, special) }, nil
 	}
 	all := sources()
 	if read, ok := all[name]; ok {
@@ -77,7 +92,7 @@ func (t *Template) For(w *Who) string {
 		if w == nil {
 			continue
 		}
-		if v := p.source(w); v != "" {
+		if v := p.source(w, t.special); v != "" {
 			values++
 			b.WriteString(v)
 		}

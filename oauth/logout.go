@@ -38,6 +38,9 @@ const (
 // Subject where SID is "". With both it is that person's session.
 type Logout struct {
 	Subject, SID string
+	// IssuedAt is when the provider said so, by its clock, in whole seconds. What
+	// began later is not meant.
+	IssuedAt time.Time
 	// TokenID is the jti, which is good for one logout, and Until the end of the
 	// time in which the token is accepted: so long the jti must be remembered.
 	TokenID string
@@ -82,7 +85,7 @@ func (p *Provider) VerifyLogout(ctx context.Context, raw string) (*Logout, error
 	if token.Expiry.Before(until) {
 		until = token.Expiry
 	}
-	return &Logout{Subject: c.Subject, SID: c.SID, TokenID: token.TokenID, Until: until}, nil
+	return &Logout{Subject: c.Subject, SID: c.SID, IssuedAt: token.IssuedAt, TokenID: token.TokenID, Until: until}, nil
 }
 
 // checkLogoutType refuses a token that says it is something else, such as an

@@ -29,7 +29,7 @@ func (h *harness) logoutClaims() map[string]any {
 
 func TestALogoutTokenSaysWhatEnds(t *testing.T) {
 	h := newHarness(t)
-	until := h.clock.Now().Add(2 * time.Minute)
+	issued := h.clock.Now().Truncate(time.Second)
 	for _, tt := range []struct{ name, subject, sid string }{
 		{"a session", "", "session-1"}, {"a person", "alice-1", ""}, {"a person's session", "alice-1", "session-1"},
 	} {
@@ -45,7 +45,7 @@ func TestALogoutTokenSaysWhatEnds(t *testing.T) {
 			if got.TokenID == "" {
 				t.Error("the id of the token is empty: a replay could not be told")
 			}
-			want := &oauth.Logout{Subject: tt.subject, SID: tt.sid, TokenID: got.TokenID, Until: until}
+			want := &oauth.Logout{Subject: tt.subject, SID: tt.sid, IssuedAt: issued, TokenID: got.TokenID, Until: issued.Add(2 * time.Minute)}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("the logout (-want +got):\n%s", diff)
 			}

@@ -12,15 +12,17 @@ import (
 type Explained struct {
 	policy.Explanation
 
-	// Own is set for what belongs to authproxy itself; no rule is asked.
+	// Own is set for what authproxy answers itself; no rule is asked.
 	Own bool
+	// Unserved is set for what the rules let through, and no route is for.
+	Unserved bool
 }
 
 // Explain says what the rules make of r, whoever's credentials it has, if who
 // sent it; nil is nobody. It changes and writes nothing. The error is a
 // [*page.Error] where r is refused before any rule is asked.
 func (p *Proxy) Explain(r *http.Request, who *identity.Who) (Explained, error) {
-	if p.isOwn(r) {
+	if p.isOwn(r) || p.alias(r) != nil {
 		return Explained{Own: true}, nil
 	}
 	o := p.direct(r, faceProxy)
@@ -44,5 +46,7 @@ func (p *Proxy) Explain(r *http.Request, who *identity.Who) (Explained, error) {
 	if who != nil && !who.Admitted && e.Outcome == policy.SignIn {
 		return Explained{}, p.notAdmitted(&o, who)
 	}
-	return Explained{Explanation: e}, nil
+	// Without any, it is an ingress that asks.
+	unserved := e.Outcome == policy.Allow && len(p.routes) > 0 && p.route(r, path) == nil
+	return Explained{Explanation: e, Unserved: unserved}, nil
 }

@@ -237,14 +237,14 @@ func (p *Proxy) allowed(x *exchange) *authv3.CheckResponse {
 }
 
 // claims returns the names in h, a client's headers, that only we may write or
-// that would tell the application of another path, except for those that are set:
-// Envoy removes after it has set.
+// that would tell the application of another path or another client, except for those
+// that are set: Envoy removes after it has set.
 func (p *Proxy) claims(h http.Header, set map[string]bool) []string {
 	var names []string
 	for name := range h {
 		lower := strings.ToLower(name)
-		spelling := p.forwarding.matches(name) && !isPlainName(name) // the plain ones are Envoy's own
-		if !set[lower] && (p.identityNames.matches(name) || p.paths.matches(name) || spelling) {
+		envoys := strings.HasPrefix(lower, "x-forwarded-") && isPlainName(name)
+		if !set[lower] && (p.identityNames.matches(name) || p.paths.matches(name) || p.forwarding.matches(name) && !envoys) {
 			names = append(names, lower)
 		}
 	}

@@ -139,6 +139,9 @@ func TestEnvoyIsToldWhatToSetAndWhatToRemove(t *testing.T) {
 	e := newEnvoy(w, nil, nil)
 	header := forged(browser(w.signIn(bob()) + "; theme=dark"))
 	header["X_Forwarded_For"] = []string{"127.0.0.1"}
+	for _, name := range []string{"Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "X-Forwarded-For"} {
+		header[name] = []string{"203.0.113.9"}
+	}
 	header["Authorization"] = []string{"Basic YTpi"}
 	res := e.check(checkRequest(ask{target: "/app", header: header}))
 	got := applied(header, res.GetOkResponse())
@@ -147,12 +150,12 @@ func TestEnvoyIsToldWhatToSetAndWhatToRemove(t *testing.T) {
 			t.Errorf("%s = %q, want %q", name, values, want)
 		}
 	}
-	for _, name := range []string{"X_user_id", "X.user.id", "X-Auth-Request-User", "Remote-User", "X-Original-Url", "X-Rewrite-Url", "X_forwarded_for"} {
+	for _, name := range []string{"X_user_id", "X.user.id", "X-Auth-Request-User", "Remote-User", "X-Original-Url", "X-Rewrite-Url", "X_forwarded_for", "Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip"} {
 		if values := got[name]; len(values) > 0 {
 			t.Errorf("%s: %q came through", name, values)
 		}
 	}
-	for _, name := range []string{"Accept", "Sec-Fetch-Mode", "X-Forwarded-Proto"} {
+	for _, name := range []string{"Accept", "Sec-Fetch-Mode", "X-Forwarded-Proto", "X-Forwarded-For"} {
 		if slices.Contains(res.GetOkResponse().GetHeadersToRemove(), strings.ToLower(name)) {
 			t.Errorf("%s is removed, and is none of ours", name)
 		}

@@ -129,9 +129,9 @@ func (e *extras) apply(h http.Header, carried extra) {
 	if len(e.cookies) == 0 {
 		return
 	}
-	cookie.Remove(h, func(name string) bool { return slices.Contains(e.cookies, name) })
-	lines := append(slices.Clone(h["Cookie"]), carried.cookies...)
-	if len(lines) > 0 {
+	cookie.RemoveAlike(h, e.cookies)
+	// First, so that no quote that a client leaves open can swallow them.
+	if lines := slices.Concat(carried.cookies, h["Cookie"]); len(lines) > 0 {
 		h["Cookie"] = []string{strings.Join(lines, "; ")}
 	}
 }
@@ -146,22 +146,4 @@ func extraNames(routes []Route) []string {
 		}
 	}
 	return names
-}
-
-// keepApart sees to it that the cookies of applications stay with the person for
-// whom they were made.
-func (p *Proxy) keepApart(x *exchange) error {
-	user, r := "", x.original.request
-	if x.verdict.who != nil {
-		user = x.verdict.who.User.ID
-	}
-	if x.strange = p.Guard.Changed(r, user); !x.strange {
-		return nil
-	}
-	m := &memory{header: http.Header{}}
-	if err := p.Guard.Give(m, r, user); err != nil {
-		return err
-	}
-	x.given = m.header["Set-Cookie"]
-	return nil
 }

@@ -22,6 +22,14 @@ type verdict struct {
 	path     policy.Path
 }
 
+// person returns the id of who sent the request, "" for nobody.
+func (v *verdict) person() string {
+	if v.who == nil {
+		return ""
+	}
+	return v.who.User.ID
+}
+
 // judge authenticates o and decides. It is the one way to a verdict, whatever
 // face the request came through; it changes nothing and writes nothing.
 func (p *Proxy) judge(o *original) (verdict, error) {
@@ -283,7 +291,8 @@ func (p *Proxy) switchAccount(o *original) string {
 
 // signInURL returns the absolute URL of the sign-in page that leads back to o.
 // Sign-in runs on public_url's host, so from another host of ours the way back
-// is an absolute URL. query comes first in the URL's and ends with "&", if it is
+// is an absolute URL, with public_url's scheme: behind who ends TLS, the request's may
+// be another one than the browser's. query comes first in the URL's and ends with "&", if it is
 // not empty.
 func (p *Proxy) signInURL(o *original, query string) string {
 	rd, at := o.target.String(), p.signInPage
@@ -294,7 +303,7 @@ func (p *Proxy) signInURL(o *original, query string) string {
 	case p.SignsInAtHome != nil && p.SignsInAtHome(o.host):
 		at = signInPage(p.PublicURL, o.host, p.Prefix) // it gets its session by the hand-off, and begins that itself
 	case o.host != p.PublicURL.Host:
-		rd = o.scheme + "://" + o.host + rd
+		rd = p.PublicURL.Scheme + "://" + o.host + rd
 	}
 	return at + "?" + query + "rd=" + url.QueryEscape(rd)
 }

@@ -99,7 +99,8 @@ func TestTheWayBackToAnotherHostIsAbsolute(t *testing.T) {
 		name, host, proto, want string
 	}{
 		{"public_url's", ourHost, "", "/p?q"},
-		{"another of ours", "other.example.com", "", "http://other.example.com/p?q"},
+		{"another", "other.example.com", "", "https://other.example.com/p?q"},
+		{"behind who ends TLS", "other.example.com", "http", "https://other.example.com/p?q"},
 		{"with TLS before us", "other.example.com", "https", "https://other.example.com/p?q"},
 		{"with a port", "app.example.com:8443", "https", "https://app.example.com:8443/p?q"},
 	}
@@ -413,7 +414,7 @@ func TestAHostThatSignsInAtHomeIsSentToItsOwnPrefix(t *testing.T) {
 	for _, tt := range []struct{ name, host, method, want string }{
 		{"at home", portal, "GET", "https://" + portal + "/auth/sign-in?rd=%2Fa%3Fb%3Dc%2F%2Fd"},
 		{"a form", portal, "POST", "https://" + portal + "/auth/sign-in?rd=%2F"},
-		{"another host", "www.example.com", "GET", "https://" + ourHost + "/auth/sign-in?rd=http%3A%2F%2Fwww.example.com%2Fa%3Fb%3Dc%2F%2Fd"},
+		{"another host", "www.example.com", "GET", "https://" + ourHost + "/auth/sign-in?rd=https%3A%2F%2Fwww.example.com%2Fa%3Fb%3Dc%2F%2Fd"},
 		{"ours", ourHost, "GET", "https://" + ourHost + "/auth/sign-in?rd=%2Fa%3Fb%3Dc%2F%2Fd"},
 	} {
 		r := httptest.NewRequest(tt.method, "/a?b=c//d", nil)

@@ -130,7 +130,9 @@ func parseTarget(raw string) (target, error) {
 }
 
 // secondURL is how a second URL begins in a list that somebody on the way has
-// made of two headers.
+// made of two headers. It is looked for before the query, as a second path is in
+// [parseOriginalURI]: a query may hold a list of URLs of its own. Where the path is
+// no header's value, nobody makes a list of it, and every comma is one.
 var secondURL = regexp.MustCompile(`,[A-Za-z][A-Za-z0-9+.-]*://`)
 
 // parseOriginalURL reads an absolute URL as an ingress puts it together from
@@ -145,10 +147,11 @@ func parseOriginalURL(raw string) (scheme, host string, t target, err error) {
 		return "", "", target{}, err
 	}
 	end := strings.IndexByte(rest, '/')
+	beforeQuery, _, _ := strings.Cut(rest, "?")
 	switch {
 	case end <= 0:
 		return "", "", target{}, unreadable("the URL has no host or no path")
-	case secondURL.MatchString(rest):
+	case secondURL.MatchString(beforeQuery):
 		return "", "", target{}, unreadable("the URL is a list")
 	}
 	t, err = parseTarget(rest[end:])

@@ -149,7 +149,7 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{Config: c, namesPath: c.Rules.NamesPath(), metrics: newMetrics(c.Registerer), closeGrace: closeGrace}
 	p.signInPage = signInPage(c.PublicURL, c.PublicURL.Host, c.Prefix)
 	p.identityHeaders = c.Identity.HeaderNames()
-	strip := append(c.Identity.HeaderNames(), c.Strip...)
+	strip := slices.Concat(c.Identity.HeaderNames(), extraNames(c.Routes), c.Strip)
 	if c.Identity.Config.Authorization != identity.AuthorizationPass {
 		strip = append(strip, "Authorization")
 	}
@@ -159,7 +159,7 @@ func New(c Config) (*Proxy, error) {
 	p.identityNames, p.forwarding = newStripper(strip), newStripper(forwardingNames())
 	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
 	p.methods = newStripper(methodNames(c.Rules))
-	p.never = newStripper(slices.Concat(strip, extraNames(c.Routes), forwardingNames(), pathNames(), methodNames(c.Rules)))
+	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
@@ -194,8 +194,6 @@ type exchange struct {
 	authorization []string
 	cookies       []string // of ours, for the final answer
 	extra         extra    // for the route's upstream alone
-	strange       bool     // the application's cookies are not this person's
-	given         []string // Set-Cookie lines that make them so
 	client        http.ResponseWriter
 	stop          context.CancelCauseFunc
 	ending        sync.Mutex               // held while it ends or is cancelled
@@ -214,7 +212,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.serveOwn(rec, r, x)
 		return
 	}
-	if alias := p.Aliases[r.URL.Path]; alias != nil && r.URL.RawPath == "" {
+	if alias := p.alias(r); alias != nil {
 		x.original = p.direct(r, faceOwn)
 		alias.ServeHTTP(rec, r)
 		return
@@ -243,6 +241,14 @@ func (p *Proxy) isOwn(r *http.Request) bool {
 	return p.isOurs(r.URL.Path) || p.isOurs(path.Clean(r.URL.Path))
 }
 
+// alias returns what answers r in the place of the application, nil for most.
+func (p *Proxy) alias(r *http.Request) http.Handler {
+	if r.URL.RawPath != "" {
+		return nil
+	}
+	return p.Aliases[r.URL.Path]
+}
+
 // isOurs says whether a path is one of ours, and none of an application's.
 func (p *Proxy) isOurs(decoded string) bool {
 	return isBelow(decoded, p.Prefix) || p.OAuth2Proxy && (isBelow(decoded, oauth2Prefix) || decoded == "/ping" || decoded == "/ready")
@@ -269,9 +275,6 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 		return &page.Error{Status: http.StatusNotFound}
 	}
 	if x.extra, err = x.route.extras.of(p, x); err != nil {
-		return err
-	}
-	if err := p.keepApart(x); err != nil {
 		return err
 	}
 	x.client = w

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -183,9 +182,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	p.passTrailers(pr.In, out)
 	p.never.strip(out.Header)
 	cookie.Remove(out.Header, p.OwnsCookie)
-	if x.strange {
-		p.Guard.Remove(out.Header)
-	}
+	p.Guard.Unmark(out.Header, x.verdict.person())
 	passUpgrade(pr.In.Header, out.Header)
 	if p.takesAppendix(&x.original) {
 		out.Header.Set("Accept-Encoding", "identity")
@@ -196,17 +193,15 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 	x.route.extras.apply(out.Header, x.extra)
 }
 
-// modifyResponse keeps an application from overwriting our cookies, hands out
-// our own, and keeps a browser from showing a signed-in person's page to the
+// modifyResponse keeps an application from overwriting our cookies, keeps its own
+// with their person, hands out ours, and keeps a browser from showing a signed-in person's page to the
 // next one after sign-out.
 func (p *Proxy) modifyResponse(res *http.Response) error {
 	cookie.RemoveSet(res.Header, p.OwnsCookie)
 	x := exchangeOf(res.Request.Context())
+	p.Guard.Mark(res.Header, x.verdict.person())
 	if mustBePrivate(res.Header, x) {
 		res.Header["Cache-Control"] = []string{"private, no-store"}
-	}
-	if len(x.given) > 0 { // first: the application may begin a new session of its own
-		res.Header["Set-Cookie"] = slices.Concat(x.given, res.Header["Set-Cookie"])
 	}
 	p.handOut(res.Header, x)
 	p.appendHTML(res, &x.original)
@@ -218,7 +213,7 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 // somebody who is signed in if the application does not say.
 func mustBePrivate(h http.Header, x *exchange) bool {
 	control := strings.ToLower(strings.Join(h["Cache-Control"], ","))
-	if len(x.cookies)+len(x.given) > 0 {
+	if len(x.cookies) > 0 {
 		return !strings.Contains(control, "private") && !strings.Contains(control, "no-store")
 	}
 	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")

@@ -3,19 +3,12 @@ package session
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
-
-// ErrData is returned by [Manager.SetData] for data that is not a JSON object or
-// is too long.
-var ErrData = errors.New("session: data must be a JSON object of at most 4096 bytes")
-
-// MaxData bounds what an application may keep in a session, in bytes.
-const MaxData = 4096
 
 // By says who ends sessions or bans people, and why, for the audit.
 type By struct {
@@ -33,31 +26,6 @@ func (b By) event(kind, userID, sessionID string) Event {
 		e.Detail = map[string]string{"cause": b.Cause}
 	}
 	return e
-}
-
-// SetData replaces what the application keeps in s. It fails with [ErrData],
-// [ErrNone], [ErrNoStore], or an error that wraps [ErrUnavailable].
-func (m *Manager) SetData(ctx context.Context, s *Session, data json.RawMessage) error {
-	var object map[string]json.RawMessage
-	if len(data) > MaxData || json.Unmarshal(data, &object) != nil || object == nil {
-		return ErrData
-	}
-	if m.stored == nil {
-		return ErrNoStore
-	}
-	return m.stored.setData(ctx, s, data)
-}
-
-func (t *stored) setData(ctx context.Context, s *Session, data json.RawMessage) error {
-	ctx, cancel := context.WithTimeout(ctx, t.StoreTimeout)
-	defer cancel()
-	now := t.Now().Truncate(time.Millisecond).UTC()
-	err := t.patiently(ctx, "set_data", func(ctx context.Context) error { return t.Store.SetData(ctx, s.ID, data, now) })
-	if errors.Is(err, ErrNone) {
-		t.kill(s.ID)
-	}
-	t.forget(Change{Sessions: []string{s.ID}})
-	return err
 }
 
 // List returns the live sessions that which selects, the one seen last first; at
@@ -100,7 +68,7 @@ func (m *Manager) Revoke(ctx context.Context, which Selection, by By) (int, erro
 	ctx, cancel := context.WithTimeout(ctx, t.timeFor(which))
 	defer cancel()
 	owners := t.owners(ctx, which)
-	ids, err := t.remove(ctx, which)
+	ids, err := t.remove(ctx, which, slices.Collect(maps.Keys(owners))...)
 	if err != nil {
 		return 0, err
 	}
@@ -125,7 +93,7 @@ func (m *Manager) Revoke(ctx context.Context, which Selection, by By) (int, erro
 // audit: when they have ended nobody knows any more. What the store does not tell
 // is left out, and so is what is too much to be named.
 func (t *stored) owners(ctx context.Context, which Selection) map[string]string {
-	if which.UserID != "" || which.All {
+	if which.UserID != "" && which.ID == "" || which.All {
 		return nil
 	}
 	var rows []*Row

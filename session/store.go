@@ -43,12 +43,14 @@ type Store interface {
 	// changes a row only and never makes one. It returns the clocks as they are
 	// afterwards, whether it changed them or not, or [ErrNone].
 	Touch(ctx context.Context, id string, t Touch) (Clocks, error)
-	// SetData replaces the application's data, or fails with [ErrNone].
+	// SetData replaces the application's data, which [Manager.SetData] has found
+	// to be what each store can hold, or fails with [ErrNone].
 	SetData(ctx context.Context, id string, data json.RawMessage, now time.Time) error
 	// List returns the sessions that which selects and whose clocks have not run
 	// out at now, the one seen last first; at most limit, 0 for all.
 	List(ctx context.Context, which Selection, now time.Time, limit int) ([]*Row, error)
-	// Delete ends the sessions that which selects and returns their ids.
+	// Delete ends the sessions that which selects and returns their ids. Where it
+	// fails it returns those that it has ended before.
 	Delete(ctx context.Context, which Selection) ([]string, error)
 
 	// LockRefresh takes the right to refresh the credential of a session until
@@ -178,6 +180,9 @@ type Selection struct {
 	// Provider and ProviderSID are a session at a provider, Provider and Subject
 	// a person there.
 	Provider, ProviderSID, Subject string
+	// CreatedBefore leaves out of what the others name what began then or later;
+	// alone it names none. Stores count in milliseconds.
+	CreatedBefore time.Time
 	// All names all sessions.
 	All bool
 }

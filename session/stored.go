@@ -27,19 +27,22 @@ type stored struct {
 	ids     *otter.Cache[string, *held] // by id, for tokens that were minted
 	audit   *auditQueue
 
-	ctx    context.Context // ends with close
-	cancel context.CancelFunc
-	slots  chan struct{} // bounds what happens in the background
-	life   sync.Mutex    // guards closed, and background's Add against Wait
-	closed bool
-	work   sync.WaitGroup
+	ctx     context.Context // ends with close
+	cancel  context.CancelFunc
+	slots   chan struct{} // bounds what happens in the background
+	touches chan struct{} // and how much of the store it may hold to write
+	life    sync.Mutex    // guards closed, and background's Add against Wait
+	closed  bool
+	work    sync.WaitGroup
 }
 
 const (
 	// tokenSize is the size of a browser's token in bytes.
 	tokenSize = 32
-	// maxBackground bounds the touches and readings that nobody waits for.
-	maxBackground = 32
+	// maxBackground bounds the readings that nobody waits for, and maxTouches the
+	// touches: these are writes, and wait while somebody else has locked the rows,
+	// so that they get less than half of a store's connections.
+	maxBackground, maxTouches = 32, 4
 	// maxIDs bounds the sessions held because of a token that was minted for
 	// them.
 	maxIDs = 1 << 14
@@ -59,7 +62,7 @@ func (t *stored) tokenName() string { return t.Jar.Name() + " token" }
 func newStored(c Config, m *metrics) (*stored, error) {
 	t := &stored{
 		Config: c, metrics: m, holding: newHolding(), channel: newChannel(c.Now()),
-		audit: newAuditQueue(), slots: make(chan struct{}, maxBackground),
+		audit: newAuditQueue(), slots: make(chan struct{}, maxBackground), touches: make(chan struct{}, maxTouches),
 	}
 	least := uint32(0)
 	if c.CacheEntries > 0 {
@@ -92,21 +95,20 @@ func (t *stored) close() {
 	t.ids.StopAllGoroutines()
 }
 
-// background runs f unless too much is under way already, and says whether it
-// does.
-func (t *stored) background(f func(ctx context.Context)) bool {
+// background runs f unless all slots are taken, and says whether it does.
+func (t *stored) background(slots chan struct{}, f func(ctx context.Context)) bool {
 	t.life.Lock()
 	defer t.life.Unlock()
 	if t.closed {
 		return false
 	}
 	select {
-	case t.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		return false
 	}
 	t.work.Go(func() {
-		defer func() { <-t.slots }()
+		defer func() { <-slots }()
 		f(t.ctx)
 	})
 	return true
@@ -340,7 +342,7 @@ func (t *stored) touch(_ http.ResponseWriter, _ *http.Request, s *Session) (*Ses
 	h.see(now)
 	current := h.current.Load()
 	if t.due(h, current, now) && h.touching.CompareAndSwap(false, true) {
-		if !t.background(func(ctx context.Context) { t.write(ctx, h, now) }) {
+		if !t.background(t.touches, func(ctx context.Context) { t.write(ctx, h, now) }) {
 			h.touching.Store(false) // the next request tries
 		}
 	}
@@ -434,7 +436,7 @@ func (t *stored) signOut(w http.ResponseWriter, r *http.Request) (*Session, erro
 	}
 	var counted *Session
 	for _, s := range all {
-		ended, err := t.remove(ctx, Selection{ID: s.ID})
+		ended, err := t.remove(ctx, Selection{ID: s.ID}, s.ID)
 		if err != nil {
 			return nil, err
 		}

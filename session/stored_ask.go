@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -134,7 +135,7 @@ func (t *stored) find(ctx context.Context, q question) (row *Row, began time.Tim
 
 // expel ends a session that is void, and returns [ErrNone].
 func (t *stored) expel(ctx context.Context, row *Row, why string) error {
-	ended, err := t.remove(ctx, Selection{ID: row.ID})
+	ended, err := t.remove(ctx, Selection{ID: row.ID}, row.ID)
 	if err != nil {
 		t.Log.WarnContext(ctx, "a session that is void could not be deleted; it is refused all the same", "session", row.ID, "cause", why, "err", err)
 	}
@@ -147,14 +148,21 @@ func (t *stored) expel(ctx context.Context, row *Row, why string) error {
 }
 
 // remove deletes what which selects, in the store and then here, and returns the
-// ids.
-func (t *stored) remove(ctx context.Context, which Selection) (ids []string, err error) {
+// ids. Those in seen were read just before: an attempt whose answer was lost has
+// ended them, if the next does not find them any more.
+func (t *stored) remove(ctx context.Context, which Selection, seen ...string) (ids []string, err error) {
 	attempts := 0
-	err = t.patiently(ctx, "delete", func(ctx context.Context) (err error) {
+	err = t.patiently(ctx, "delete", func(ctx context.Context) error {
 		attempts++
-		ids, err = t.Store.Delete(ctx, which)
+		ended, err := t.Store.Delete(ctx, which)
+		ids = append(ids, ended...)
 		return err
 	})
+	if err == nil && attempts > 1 {
+		ids = append(ids, seen...)
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+	}
 	t.kill(ids...)
 	if err != nil || attempts > 1 {
 		// An attempt may have deleted what the next did not find any more.
@@ -237,7 +245,7 @@ func (t *stored) aliveID(id string) bool {
 	}
 	// Who asks has seen it live. It is held when it has been read, and that it is
 	// not there as well.
-	t.background(func(ctx context.Context) { t.byID(ctx, id) })
+	t.background(t.slots, func(ctx context.Context) { t.byID(ctx, id) })
 	return true
 }
 
@@ -260,7 +268,7 @@ func (t *stored) aliveHeld(h *held) bool {
 		return true
 	}
 	if h.asking.CompareAndSwap(false, true) {
-		if !t.background(func(ctx context.Context) {
+		if !t.background(t.slots, func(ctx context.Context) {
 			defer h.asking.Store(false)
 			t.ask(ctx, question{id: h.id}, h)
 		}) {

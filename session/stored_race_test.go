@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ type between struct {
 	session.Store
 	users  func()
 	errDel error // what the first Delete that did its work returns
+	half   error // what the first Delete returns that did it for one session only
 	late   bool  // Find says only at the end of its time that there is nothing
 }
 
@@ -36,7 +38,12 @@ func (s *between) Users(ctx context.Context, id, email string) ([]session.Accoun
 }
 
 func (s *between) Delete(ctx context.Context, which session.Selection) ([]string, error) {
-	ids, err := s.Store.Delete(ctx, which)
+	err := s.half
+	if rows, _ := s.Store.List(ctx, which, time.Now(), 1); err != nil && len(rows) == 1 {
+		s.half, which = nil, session.Selection{ID: rows[0].ID}
+	}
+	ids, failed := s.Store.Delete(ctx, which)
+	err = errors.Join(err, failed)
 	if s.errDel != nil {
 		ids, err, s.errDel = nil, s.errDel, nil
 	}
@@ -99,6 +106,49 @@ func TestADeletionWhoseAnswerWasLostCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.refused("revoked at the second attempt", m, &b)
+		}
+	})
+}
+
+// Whoever ends one session by its id or signs out has seen it: that the second
+// attempt finds it gone is the doing of the first.
+func TestASessionWhoseDeletionWasNotConfirmedWasEndedByWhoAsked(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		store := &between{Store: w.store.Another()}
+		m := storetest.Start(t, storetest.Config(t, store))
+		synctest.Wait()
+		var b storetest.Browser
+		for _, which := range []func(id string) session.Selection{
+			func(id string) session.Selection { return session.Selection{ID: id} },
+			func(id string) session.Selection { return session.Selection{ID: id, UserID: alice().ID} },
+		} {
+			id := b.SignIn(t, m, alice(), session.Tokens{})
+			for _, want := range []int{1, 0} {
+				store.errDel = session.ErrUnavailable
+				if n, err := m.Revoke(t.Context(), which(id), session.By{}); n != want || err != nil {
+					t.Errorf("Revoke = %d, %v, want %d", n, err, want)
+				}
+			}
+		}
+		id := b.SignIn(t, m, alice(), session.Tokens{})
+		store.errDel = session.ErrUnavailable
+		if s, err := m.End(httptest.NewRecorder(), b.Request()); err != nil || s == nil || s.ID != id {
+			t.Errorf("End = %v, %v, want the session, to be signed out at the provider, too", s, err)
+		}
+	})
+}
+
+// All attempts together end what was to be ended, and each is heard of.
+func TestSessionsThatAFailedAttemptEndedAreCounted(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		store := &between{Store: w.store.Another()}
+		m := storetest.Start(t, storetest.Config(t, store))
+		for range 3 {
+			new(storetest.Browser).SignIn(t, m, alice(), session.Tokens{})
+		}
+		store.half = session.ErrUnavailable
+		if n, err := m.Revoke(t.Context(), session.Selection{All: true}, session.By{}); n != 3 || err != nil {
+			t.Errorf("Revoke = %d, %v, want 3", n, err)
 		}
 	})
 }

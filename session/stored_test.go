@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,6 +188,38 @@ func TestTouchesAreFew(t *testing.T) {
 		}
 		if n := w.faults[0].Calls.Load() - before; n != 10 {
 			t.Errorf("%d calls of the store in ten minutes of activity, want 10", n)
+		}
+	})
+}
+
+// A locked is a store in which an operator has locked all rows of sessions.
+type locked struct {
+	session.Store
+	waiting atomic.Int64
+}
+
+func (l *locked) Touch(ctx context.Context, _ string, _ session.Touch) (session.Clocks, error) {
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	<-ctx.Done()
+	return session.Clocks{}, session.ErrUnavailable
+}
+
+// A store in SQL has ten connections.
+func TestTouchesThatWaitForALockLeaveConnectionsToOthers(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		l := &locked{Store: w.store.Another()}
+		m := storetest.Start(t, storetest.Config(t, l))
+		browsers := make([]storetest.Browser, 60)
+		for i := range browsers {
+			browsers[i].SignIn(t, m, alice(), session.Tokens{})
+		}
+		time.Sleep(2 * time.Minute)
+		for i := range browsers {
+			w.mustVisit("while rows are locked", m, &browsers[i])
+		}
+		if n := l.waiting.Load(); n < 1 || n > 4 {
+			t.Errorf("%d touches wait at once, want 1 to 4", n)
 		}
 	})
 }

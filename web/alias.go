@@ -42,14 +42,16 @@ func (s *Server) local(r *http.Request, p string) *http.Request {
 // a prefetch must not: it asks.
 func (s *Server) aliasOut(w http.ResponseWriter, r *http.Request) error {
 	local := s.local(r, "/sign-out")
+	// What the application's form holds is of any size and means nothing here.
+	signOut := func(w http.ResponseWriter, r *http.Request) error { return s.signOutTo(w, r, "", "") }
 	switch {
 	case r.Method == http.MethodPost:
-		return s.sameOrigin(s.signOut)(w, local)
+		return s.sameOrigin(signOut)(w, local)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		return &page.Error{Status: http.StatusMethodNotAllowed}
 	case r.Method == http.MethodGet && isOwnLink(r.Header):
-		return s.signOut(w, local)
+		return signOut(w, local)
 	}
 	return s.askSignOut(w, local)
 }

@@ -382,9 +382,9 @@ func TestReturnURLsAreJudgedWhenStored(t *testing.T) {
 // TestReturnURLsAreJudgedWhenUsed stores one that was good then, and takes its
 // host off the list.
 func TestReturnURLsAreJudgedWhenUsed(t *testing.T) {
-	before := newSite(t, func(s *settings) { s.hosts = []string{host, "old.example.com"} }).newBrowser(t)
+	before := newSite(t, func(s *settings) { s.hosts, s.domain = []string{host, "old.example.com"}, "example.com" }).newBrowser(t)
 	back := before.begin("alice", "https://old.example.com/reports")
-	after := newSite(t, nil).newBrowser(t)
+	after := newSite(t, func(s *settings) { s.domain = "example.com" }).newBrowser(t)
 	after.mustSignIn("alice")
 	after.goesTo(after.get(back.location()), "/")
 }

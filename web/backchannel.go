@@ -4,22 +4,29 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"authproxy/oauth"
 	"authproxy/page"
 	"authproxy/session"
 )
 
-// maxLogoutForm bounds what a provider posts, in bytes.
-const maxLogoutForm = 96 << 10
+const (
+	// maxLogoutForm bounds what a provider posts, in bytes.
+	maxLogoutForm = 96 << 10
+	// logoutSkew is how much later than its token's iat a session that the logout
+	// ends may have begun: iat has no fractions, and is by the provider's clock.
+	logoutSkew = 10 * time.Second
+)
 
 // backchannelLogout ends the sessions that a provider has ended, and says so by a
 // logout token (OpenID Connect Back-Channel Logout 1.0): no browser takes part,
 // so no cookie proves anything, and the token's signature is all there is.
 //
-// A token counts once on each replica. Shown to another one it ends what was
-// ended already, and at worst, within its ten minutes, a person's next session:
-// the provider sends it over TLS to us alone.
+// A token counts once on each replica, and for what began before it was issued.
+// One that arrives late, or is shown again to another replica, finds that ended
+// already and leaves a person's next session alone, so that replicas need not know
+// of each other's.
 //
 // The specification knows 400 for all failures. Here 400 is for a token that is
 // refused, whoever sends it again; while our store or the provider's keys cannot
@@ -71,6 +78,9 @@ func logoutToken(w http.ResponseWriter, r *http.Request) (string, error) {
 // for it.
 func (s *Server) logOut(r *http.Request, p *oauth.Provider, logout *oauth.Logout) error {
 	which := session.Selection{Provider: p.ID(), ProviderSID: logout.SID, Subject: logout.Subject}
+	if logout.SID == "" { // a sid is never that of a later session
+		which.CreatedBefore = logout.IssuedAt.Add(logoutSkew)
+	}
 	by := session.By{IP: s.ClientIP(r), UserAgent: r.UserAgent(), Cause: "backchannel"}
 	n, err := s.Sessions.Revoke(context.WithoutCancel(r.Context()), which, by)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -151,6 +152,31 @@ func TestALogoutTokenIsGoodForOneLogout(t *testing.T) {
 	l.logOut(t, "one", form).refused(t, "a use after its end")
 	if again.user() == "" {
 		t.Error("a replayed logout token ended a session")
+	}
+}
+
+// A provider that could not reach us tries again, and what it sent to one replica
+// may be shown to another: the person has signed in again meanwhile.
+func TestALateLogoutTokenEndsNoLaterSession(t *testing.T) {
+	l := newLogoutSite(t)
+	replica := &site{clock: l.clock, idps: l.idps, log: l.log}
+	replica.build(t, settings{key: "a key of 32 bytes for tests only", store: l.store, afterSignIn: "/"}, l.providers)
+	replica.server = httptest.NewTLSServer(replica)
+	t.Cleanup(replica.server.Close)
+	before := l.signedIn(t, "alice")
+	form := url.Values{"logout_token": {l.token(t, l.live(t, before).User.Subject, "")}}.Encode()
+	l.clock.advance(90 * time.Second)
+	again := l.signedIn(t, "alice")
+	for name, at := range map[string]logoutSite{"the first replica": l, "another replica": {site: replica}} {
+		if a := at.logOut(t, "one", form); a.StatusCode != http.StatusOK {
+			t.Errorf("%s answers %d, want 200", name, a.StatusCode)
+		}
+	}
+	if before.user() != "" {
+		t.Error("the session from before the logout goes on")
+	}
+	if again.user() == "" {
+		t.Error("a session ended that began after the logout")
 	}
 }
 

@@ -313,7 +313,7 @@ func (s *Server) switchAccount(rd string) string {
 // failed writes the audit event and counts a sign-in that did not succeed.
 func (s *Server) failed(r *http.Request, p *oauth.Provider, outcome string, err error) {
 	s.metrics.signIns.WithLabelValues(p.ID(), outcome).Inc()
-	s.audit(r, "sign_in_failed", "provider", p.ID(), "outcome", outcome, "err", err)
+	s.auditFailure(r, outcome != "state", "sign_in_failed", "provider", p.ID(), "outcome", outcome, "err", err)
 }
 
 // audit logs an event about who came and went, and has it kept in the session

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"authproxy/session"
 	"authproxy/session/memstore"
@@ -144,7 +145,7 @@ func TestDataOfAnApplication(t *testing.T) {
 	s := newStoredSite(t)
 	b, other := s.signedIn(t, "alice"), s.signedIn(t, "alice")
 	tooLong := `{"data":{"x":"` + strings.Repeat("x", session.MaxData) + `"}}`
-	for _, body := range []string{`{"data":1}`, `{"data":[]}`, `{"data":"x"}`, `{"data":true}`, tooLong} {
+	for _, body := range []string{`{"data":1}`, `{"data":[]}`, `{"data":"x"}`, `{"data":true}`, `{"data":{"x":"\u0000"}}`, tooLong} {
 		if a, v := b.api("POST", "/auth/session", body, "Content-Type", "application/json"); a.StatusCode != 400 || dig(v, "error") != "invalid_data" {
 			t.Errorf("POST /session with %.30q = %d %v, want 400 invalid_data", body, a.StatusCode, dig(v, "error"))
 		}
@@ -189,11 +190,10 @@ func (s *site) endAll(t *testing.T) {
 }
 
 func TestAStoreThatIsDownIsNoSignOut(t *testing.T) {
-	s := newStoredSite(t)
+	s := newSite(t, func(set *settings) { set.store, set.storeTimeout = memstore.New(nil), 100*time.Millisecond })
 	b := s.signedIn(t, "alice")
 	id := b.sessionID()
 	s.sessions.Store.Close()
-	s.sessions.StoreTimeout = 1
 	for _, call := range []string{
 		"GET /auth/session", "POST /auth/session", "GET /auth/sessions", "DELETE /auth/sessions/" + id, "DELETE /auth/sessions/other",
 		"DELETE /auth/sessions?scope=all", "GET /auth/account", "POST /auth/account", "GET /auth/token", "POST /auth/sign-out", "POST /auth/sign-out?scope=all",

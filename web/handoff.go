@@ -76,12 +76,17 @@ func Outside(hosts policy.Hosts, public *url.URL, domain string) func(host strin
 // for it: on its own host if that one gets its sessions by the hand-off, else on
 // public_url's.
 func (s *Server) at(r *http.Request, p string, query url.Values) string {
-	u := *s.PublicURL
 	if s.outside(r.Host) {
-		u.Host = r.Host
+		return s.on(r.Host, p, query)
 	}
-	u.Path, u.RawQuery = s.Prefix+p, query.Encode()
-	return u.String()
+	return s.absolute(p, query)
+}
+
+// cutOutside takes scheme and host off rd if that host gets its sessions by the
+// hand-off.
+func (s *Server) cutOutside(rd string) (host, local string, ok bool) {
+	host, local, ok = s.cutOurOrigin(rd)
+	return host, local, ok && s.outside(host)
 }
 
 // signInFrom is [Server.SignInURL] for the browser of r.
@@ -307,7 +312,7 @@ func (s *Server) takeTicket(w http.ResponseWriter, r *http.Request) error {
 // handOffRefused is the page for what no browser brings that comes from us.
 func (s *Server) handOffRefused(r *http.Request, outcome string, err error) error {
 	s.metrics.handOffs.WithLabelValues(outcome).Inc()
-	s.audit(r, "hand_off_failed", "outcome", outcome, "err", err)
+	s.auditFailure(r, outcome != "invalid", "hand_off_failed", "outcome", outcome, "err", err)
 	return &page.Error{
 		Status: http.StatusBadRequest, Code: "invalid_hand_off", Title: "Sign-in could not be verified", Err: err,
 		Message:  "This address does not belong to a sign-in that began here. Please sign in again.",
@@ -332,7 +337,7 @@ func (s *Server) fetchAgain(w http.ResponseWriter, r *http.Request, a ask, rd, o
 		return nil
 	}
 	s.metrics.handOffs.WithLabelValues(outcome).Inc()
-	s.audit(r, "hand_off_failed", "outcome", outcome, "host", r.Host)
+	s.auditFailure(r, true, "hand_off_failed", "outcome", outcome, "host", r.Host)
 	if a.Attempt == 0 {
 		return s.fetch(w, r, "/sign-in", needed.Query(), rd, a.Attempt+1)
 	}

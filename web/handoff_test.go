@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -152,6 +153,38 @@ func TestSignInOnAnotherHostComesBackToTheExactPage(t *testing.T) {
 		}
 		if b.userAt(portal) != "alice@example.com" || b.user() != "alice@example.com" {
 			t.Errorf("%q is signed in on the other host and %q on ours, want alice", b.userAt(portal), b.user())
+		}
+	}
+}
+
+// TestSignInForAPageOfAnotherHostBeginsThere: a session on the host where sign-in was
+// asked for would not reach the page, and whatever sent the browser there would do
+// so again.
+func TestSignInForAPageOfAnotherHostBeginsThere(t *testing.T) {
+	const page = "/reports?year=2026&q=a%2Fb"
+	tests := []struct{ name, at, asked, rd string }{
+		{"on public_url's host", origin, "/auth/sign-in", portal + page},
+		{"on public_url's host, with the choice made", origin, "/auth/sign-in/one", portal + page},
+		{"on public_url's host, by oauth2-proxy's name", origin, "/oauth2/start", portal + page},
+		{"on a third host", shop, "/auth/sign-in", portal + page},
+		{"on another host, for a page of public_url's", portal, "/auth/sign-in", origin + page},
+	}
+	site := newHosts(t, func(s *settings) { s.oauth2Proxy = true })
+	for _, tt := range tests {
+		for _, signedIn := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, signed in: %t", tt.name, signedIn), func(t *testing.T) {
+				b := site.newBrowser(t)
+				if signedIn { // where sign-in is asked for
+					b.follow(signInAt(tt.at, "/"), never)
+				}
+				asked := tt.at + tt.asked + "?" + url.Values{"rd": {tt.rd}, "login_hint": {"alice"}}.Encode()
+				if at, a := b.follow(asked, never); at != tt.rd || a.StatusCode != http.StatusOK {
+					t.Errorf("sign-in ended at %s with %d, want %s", at, a.StatusCode, tt.rd)
+				}
+				if got := b.userAt(strings.TrimSuffix(tt.rd, page)); got != "alice@example.com" {
+					t.Errorf("where the page is %q is signed in, want alice", got)
+				}
+			})
 		}
 	}
 }
@@ -446,11 +479,11 @@ func TestAnAskThatIsNotOursGetsNoTicket(t *testing.T) {
 }
 
 func TestReturnURLsOfAHandOffAreJudgedWhenUsed(t *testing.T) {
-	before := newHosts(t, func(s *settings) { s.hosts = append(s.hosts, "old.example.org") })
-	b, after := before.newBrowser(t), newHosts(t, nil).newBrowser(t)
+	b := newHosts(t, nil).newBrowser(t) // with every port
+	after := newSite(t, func(s *settings) { s.hosts = append(s.hosts, "portal.example.org:8443") }).newBrowser(t)
 	after.jar, after.client.Jar = b.jar, b.jar
-	b.mustSignIn("alice")
-	after.goesTo(after.get(b.ticket("https://old.example.org/reports")), "/")
+	ticket, _ := b.follow(signInAt(portal+":8443", portal+":9443/reports"), isTicket)
+	after.goesTo(after.get(ticket), "/")
 }
 
 func TestWhoIsNotAdmittedGetsNoTicket(t *testing.T) {

@@ -201,7 +201,7 @@ func (s *site) build(t testing.TB, set settings, providers []*oauth.Provider) {
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	pages, err := page.New(page.Config{Prefix: "/auth", Log: log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
 	must(err)
-	guard, err := cookie.NewGuard(sealer, options, set.foreign)
+	guard, err := cookie.NewGuard(ring, options, set.foreign)
 	must(err)
 	var needs func(*http.Request, string) *policy.Ask
 	if set.needs != nil {
@@ -558,13 +558,13 @@ func (j *jar) put(name, value string) {
 	j.SetCookies(&url.URL{Scheme: "https", Host: host}, []*http.Cookie{{Name: name, Value: value, Secure: true, Path: "/"}})
 }
 
-// drop loses the cookies whose names begin with prefix.
-func (j *jar) drop(prefix string) {
+// drop loses our site's cookies whose names begin with prefix.
+func (j *jar) drop(prefix string) { j.dropAt(host, prefix) }
+
+func (j *jar) dropAt(host, prefix string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for h, list := range j.hosts {
-		j.hosts[h] = slices.DeleteFunc(list, func(k kept) bool { return strings.HasPrefix(k.name, prefix) })
-	}
+	j.hosts[host] = slices.DeleteFunc(j.hosts[host], func(k kept) bool { return strings.HasPrefix(k.name, prefix) })
 }
 
 // copy returns all that the jar holds, for who kept a copy.

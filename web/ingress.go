@@ -35,7 +35,6 @@ func (s *Server) signInFor(w http.ResponseWriter, r *http.Request, returnTo stri
 	if !page.Navigation(method, r.Header) || !page.Navigation(r.Method, r.Header) {
 		return &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(rd), Message: "Sign in to continue."}
 	}
-	// Sign-in runs on public_url's host, whichever the browser is at now.
 	redirect(w, s.SignInURL(rd), http.StatusFound)
 	return nil
 }

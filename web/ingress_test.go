@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -26,18 +27,18 @@ func TestAnIngressSendsBrowsersToSignIn(t *testing.T) {
 		from                func(*http.Request) (string, string, bool)
 		header              http.Header
 		status              int
-		rd                  string
+		at, rd              string
 	}{
-		{"a page", "GET", "", wanted(host, target), page, 302, target},
-		{"a page, with a port in the host", "GET", "", wanted(host+":443", target), page, 302, target},
-		{"a page of another host", "GET", "", wanted("other.example.com", target), page, 302, "https://other.example.com" + target},
-		{"a page of a stranger's host", "GET", "", wanted("evil.example", target), page, 302, "/"},
-		{"a page that would be a circle", "GET", "", wanted(host, "/auth/sign-in?rd=/"), page, 302, "/"},
-		{"a path that is a host to browsers", "GET", "", wanted(host, "//evil.example/"), page, 302, "/"},
-		{"a script", "GET", "", wanted(host, target), script, 401, ""},
-		{"a form", "POST", "", wanted(host, target), page, 401, ""},
-		{"a form that the ingress has made a GET of", "GET", "", wanted(host, target), post, 401, ""},
-		{"any other method", "PROPFIND", "", wanted(host, target), page, 401, ""},
+		{"a page", "GET", "", wanted(host, target), page, 302, "", target},
+		{"a page, with a port in the host", "GET", "", wanted(host+":443", target), page, 302, "", target},
+		{"a page of another host", "GET", "", wanted("other.example.com", target), page, 302, "https://other.example.com", target},
+		{"a page of a stranger's host", "GET", "", wanted("evil.example", target), page, 302, "", "/"},
+		{"a page that would be a circle", "GET", "", wanted(host, "/auth/sign-in?rd=/"), page, 302, "", "/"},
+		{"a path that is a host to browsers", "GET", "", wanted(host, "//evil.example/"), page, 302, "", "/"},
+		{"a script", "GET", "", wanted(host, target), script, 401, "", ""},
+		{"a form", "POST", "", wanted(host, target), page, 401, "", ""},
+		{"a form that the ingress has made a GET of", "GET", "", wanted(host, target), post, 401, "", ""},
+		{"any other method", "PROPFIND", "", wanted(host, target), page, 401, "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,7 +54,7 @@ func TestAnIngressSendsBrowsersToSignIn(t *testing.T) {
 			server.ServeHTTP(rec, r)
 			want := ""
 			if tt.rd != "" {
-				want = origin + "/auth/sign-in?" + url.Values{"rd": {tt.rd}}.Encode()
+				want = cmp.Or(tt.at, origin) + "/auth/sign-in?" + url.Values{"rd": {tt.rd}}.Encode()
 			}
 			if got := rec.Result(); got.StatusCode != tt.status || got.Header.Get("Location") != want || got.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("status %d to %q, want %d to %q, never kept", got.StatusCode, got.Header.Get("Location"), tt.status, want)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"authproxy/page"
 	"authproxy/policy"
@@ -34,14 +35,32 @@ func (s *Server) aliases() {
 // that it brings in whichever way.
 func (s *Server) as(r *http.Request, local string) *http.Request {
 	q := r.URL.Query()
-	// An ingress cannot put an address with a query into another one's, so it
-	// sends it in a header. A client may as well: it decides where it goes itself.
-	if rd := r.Header.Get("X-Auth-Request-Redirect"); askedReturn(q) == "" && rd != "" {
+	if before, rd, ok := plainReturn(r.URL.RawQuery); ok && s.returnURL(rd, "") != "" {
+		q, _ = url.ParseQuery(before) // as Query, without what cannot be read
+		q.Set("rd", rd)
+	} else if rd := r.Header.Get("X-Auth-Request-Redirect"); askedReturn(q) == "" && rd != "" {
+		// An ingress that cannot put an address with a query into another one's sends
+		// it in a header. A client may as well: it decides where it goes itself.
 		q.Set("rd", rd)
 	}
 	as := *r
 	as.URL = &url.URL{Path: s.Prefix + local, RawQuery: q.Encode()}
 	return &as
+}
+
+// plainReturn returns the address in the raw query's rd if it may be there as it is,
+// and what comes before rd. nginx puts it there like this ("?rd=$request_uri", as
+// oauth2-proxy documents it), where it has to be the last parameter: what follows is
+// the address's own query. An encoded question mark and a parameter behind the path
+// are the work of somebody who encodes, if only what they must.
+func plainReturn(raw string) (before, rd string, ok bool) {
+	if rd, ok = strings.CutPrefix(raw, "rd="); !ok {
+		before, rd, ok = strings.Cut(raw, "&rd=")
+	}
+	p, _, hasQuery := strings.Cut(rd, "?")
+	_, parameter, _ := strings.Cut(p, "&")
+	encoded := !hasQuery && strings.Contains(strings.ToUpper(p), "%3F") || strings.Contains(parameter, "=")
+	return before, rd, ok && !encoded
 }
 
 // aliasStart begins a sign-in, with the choice of providers if there are several.
@@ -54,7 +73,7 @@ func (s *Server) aliasStart(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) aliasSignIn(w http.ResponseWriter, r *http.Request) error {
 	as := s.as(r, "/sign-in")
 	q := as.URL.Query()
-	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
+	rd := s.wholeReturn(r, s.returnURL(askedReturn(q), s.AfterSignIn))
 	if !page.Navigation(r.Method, r.Header) {
 		return &page.Error{Status: http.StatusUnauthorized, SignIn: s.SignInURL(rd), Message: "Sign in to continue."}
 	}

@@ -67,6 +67,59 @@ func TestOAuth2ProxysSignInFillsInForAnError(t *testing.T) {
 	}
 }
 
+// TestAnUnencodedReturnURLIsTakenWhole: nginx puts an address into another one as it
+// is, in the configuration that oauth2-proxy documents.
+func TestAnUnencodedReturnURLIsTakenWhole(t *testing.T) {
+	s := newHosts(t, func(s *settings) { s.oauth2Proxy = true })
+	tests := []struct{ name, query, want string }{
+		{"a query", "rd=/app?a=1&b=2", "/app?a=1&b=2"},
+		{"an encoded path", "rd=/app/a%20b/%2525", "/app/a%20b/%2525"},
+		{"a plus sign", "rd=/app?q=a+b", "/app?q=a+b"},
+		{"an absolute URL", "rd=" + origin + "/app?a=1&b=2&rd=/x;y", origin + "/app?a=1&b=2&rd=/x;y"},
+		{"a URL of another host", "rd=" + portal + "/app?a=1&b=%26", portal + "/app?a=1&b=%26"},
+		{"a path with an ampersand", "rd=/R&D/plan?a=1&b", "/R&D/plan?a=1&b"},
+		{"a backslash", `rd=/app?re=\d&b=2`, "/app?re=%5Cd&b=2"},
+		{"a parameter before it", "x=/y?rd=/z&rd=/app?a=1&b=2", "/app?a=1&b=2"},
+		{"what looks like a wish for the provider", "rd=/app?a=1&prompt=login", "/app?a=1&prompt=login"},
+
+		{"encoded", "rd=%2Fapp%3Fa%3D1%26b%3D2&x=y", "/app?a=1&b=2"},
+		{"encoded but for the slashes", "rd=https://" + host + "/app%3Fa%3D1%26b%3D2", origin + "/app?a=1&b=2"},
+		{"followed by a parameter", "rd=/app&x=y", "/app"},
+		{"a stranger's", "rd=https://evil.example/?a=1&b=2", "/"},
+		{"a stranger's host without its scheme", "rd=//evil.example/?a=1", "/"},
+		{"a circle", "rd=/oauth2/start?rd=/a", "/"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := s.newBrowser(t)
+			b.mustSignIn("alice")
+			want := strings.TrimPrefix(tt.want, origin)
+			at, _ := b.follow(origin+"/oauth2/start?"+tt.query, never)
+			if got := strings.TrimPrefix(at, origin); got != want {
+				t.Errorf("sign-in ends at %s, want %s", got, want)
+			}
+			chooser := b.get(origin + "/oauth2/sign_in?" + tt.query)
+			if link := html.EscapeString(origin + "/oauth2/start?" + url.Values{"rd": {tt.want}}.Encode()); !strings.Contains(chooser.body, link) {
+				t.Errorf("the page has no link to %s: %s", link, chooser.body)
+			}
+		})
+	}
+}
+
+// TestOAuth2ProxysSignInKnowsItsHost: the page's link leads to public_url's host, and
+// the ingress says a path.
+func TestOAuth2ProxysSignInKnowsItsHost(t *testing.T) {
+	b := newHosts(t, func(s *settings) { s.oauth2Proxy = true }).newBrowser(t)
+	link := origin + "/oauth2/start?" + url.Values{"rd": {portal + "/a?b=c&d"}}.Encode()
+	if got := b.get(portal+"/oauth2/sign_in", "X-Auth-Request-Redirect", "/a?b=c&d"); !strings.Contains(got.body, html.EscapeString(link)) {
+		t.Errorf("the page has no link to %s: %s", link, got.body)
+	}
+	b.mustSignIn("alice")
+	if at, _ := b.follow(link, never); at != portal+"/a?b=c&d" || b.userAt(portal) != "alice@example.com" {
+		t.Errorf("the link ends at %s, where %q is signed in, want alice at the page", at, b.userAt(portal))
+	}
+}
+
 // TestTheStateSaysWhoseTheAnswerIs, where one callback is for all providers.
 func TestTheStateSaysWhoseTheAnswerIs(t *testing.T) {
 	b := newSite(t, func(s *settings) { s.oauth2Proxy, s.providers = true, []string{"one", "two"} }).newBrowser(t)

@@ -9,8 +9,13 @@ import (
 // maxReturnURL bounds a return URL in bytes: it travels in the state.
 const maxReturnURL = 2048
 
-// returnURL returns target if a browser may be sent there, else fallback.
+// returnURL returns target if a browser may be sent there, else fallback. Browsers
+// leave a "\" in a query as it is, and take it for nothing else there (WHATWG URL,
+// query state); others may, so it is encoded.
 func (s *Server) returnURL(target, fallback string) string {
+	if p, query, ok := strings.Cut(target, "?"); ok {
+		target = p + "?" + strings.ReplaceAll(query, `\`, "%5C")
+	}
 	if s.isReturnURL(target) {
 		return target
 	}
@@ -35,7 +40,7 @@ func (s *Server) isReturnURL(target string) bool {
 	local := target
 	if !strings.HasPrefix(target, "/") {
 		var ok bool
-		if local, ok = s.cutOurOrigin(target); !ok {
+		if _, local, ok = s.cutOurOrigin(target); !ok {
 			return false
 		}
 	}
@@ -56,26 +61,26 @@ func printable(target string) bool {
 }
 
 // cutOurOrigin takes scheme and host off an absolute URL if they are ours, and
-// returns the rest, which begins with "/", "?" or "#" or is empty.
-func (s *Server) cutOurOrigin(target string) (string, bool) {
+// returns the host and the rest, as a path.
+func (s *Server) cutOurOrigin(target string) (host, local string, ok bool) {
 	rest, ok := strings.CutPrefix(target, s.PublicURL.Scheme+"://")
 	if !ok {
-		return "", false
+		return "", "", false
 	}
 	end := strings.IndexAny(rest, "/?#")
 	if end < 0 {
 		end = len(rest)
 	}
-	host := rest[:end]
+	host, local = rest[:end], rest[end:]
 	if !plainHost(host) || !s.isOurHost(host) {
-		return "", false
+		return "", "", false
 	}
-	if rest = rest[end:]; !strings.HasPrefix(rest, "/") {
-		rest = "/" + rest
+	if !strings.HasPrefix(local, "/") {
+		local = "/" + local
 	}
 	// The second opinion: net/url must see the same host and no user.
 	u, err := url.Parse(target)
-	return rest, err == nil && u.Host == host && u.User == nil
+	return host, local, err == nil && u.Host == host && u.User == nil
 }
 
 // plainHost says whether host is a name or address with an optional port and

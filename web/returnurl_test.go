@@ -24,7 +24,9 @@ func isOurs(origin string) bool {
 }
 
 func returnSite(t testing.TB) *site {
-	return newSite(t, func(s *settings) { s.hosts = []string{host, "*.apps.example.com", "other.example.com:8443"} })
+	return newSite(t, func(s *settings) {
+		s.hosts, s.domain = []string{host, "*.apps.example.com", "other.example.com:8443"}, "example.com"
+	})
 }
 
 // readPayloads returns the payloads of a file, one a line. Lines that begin with
@@ -104,6 +106,29 @@ func TestReturnURLsThroughTheSignIn(t *testing.T) {
 		if got := endsAt(t, s, payload); got != payload {
 			t.Errorf("%q ends at %q, want it byte for byte", payload, got)
 		}
+	}
+}
+
+// TestABackslashInAQueryComesBackEncoded: browsers send it as it is, and it means
+// nothing to them after the question mark (WHATWG URL, query state).
+func TestABackslashInAQueryComesBackEncoded(t *testing.T) {
+	s := returnSite(t)
+	for _, tt := range []struct{ rd, want string }{
+		{`/search?re=\d+&x=1`, "/search?re=%5Cd+&x=1"},
+		{`https://one.apps.example.com/search?re=\\`, "https://one.apps.example.com/search?re=%5C%5C"},
+		{`/search?re=\d#\`, "/search?re=%5Cd#%5C"},
+		{`/a\b?re=\d`, "/"},
+		{`/\evil.example?re=\d`, "/"},
+		{`https://app.example.com\@evil.example/?re=\d`, "/"},
+		{"/?" + strings.Repeat(`\`, 1000), "/"}, // too long once it is encoded
+	} {
+		if got := s.newBrowser(t).signIn("alice", tt.rd).location(); got != tt.want {
+			t.Errorf("%.60q ends at %.60q, want %.60q", tt.rd, got, tt.want)
+		}
+	}
+	a, v := s.newBrowser(t).api("POST", "/auth/sign-in/social", `{"provider": "one", "callbackURL": "/search?re=\\d"}`)
+	if target, _ := dig(v, "url").(string); a.StatusCode != 200 || !strings.HasSuffix(target, "?rd="+url.QueryEscape("/search?re=%5Cd")) {
+		t.Errorf("a script gets %d and %q, want the encoded one", a.StatusCode, target)
 	}
 }
 

@@ -212,7 +212,7 @@ func (s *Server) sessionError(r *http.Request, err error) error {
 			Message: "Session data needs a session store; session.store is cookie."}
 	case errors.Is(err, session.ErrData):
 		return &page.Error{Status: http.StatusBadRequest, Code: "invalid_data", Err: err,
-			Message: fmt.Sprintf("data must be a JSON object of at most %d bytes.", session.MaxData)}
+			Message: fmt.Sprintf("data must be a JSON object of at most %d bytes, with no NUL or half of a surrogate pair in its texts, and no number that a double cannot hold.", session.MaxData)}
 	}
 	return err
 }

@@ -62,31 +62,43 @@ func (s *Server) current(r *http.Request) (*identity.Who, error) {
 }
 
 // notHere handles the requests for which no sign-in begins. A program that
-// brings credentials, a script or an image is told, never redirected. A browser on another host of
-// ours goes to public_url's first, where the provider will send it back to and
-// where its cookies must be; a host that a proxy in front has made up is none of
-// ours, and changes nothing.
+// brings credentials, a script or an image is told, never redirected. A browser
+// that wants a page of a host with sessions of its own goes there, where it gets one
+// by the hand-off; any other one on another host of ours goes to public_url's first,
+// where the provider will send it back to and where its cookies must be. A host that
+// a proxy in front has made up is none of ours, and changes nothing.
 func (s *Server) notHere(w http.ResponseWriter, r *http.Request) (done bool, err error) {
 	if isPassive(r) {
 		return true, &page.Error{Status: http.StatusUnauthorized, SignIn: s.signInFrom(r, s.AfterSignIn)}
 	}
-	if s.outside(r.Host) {
-		return true, s.signInOutside(w, r)
-	}
-	if hostName(r.Host) == hostName(s.PublicURL.Host) || !s.isOurHost(r.Host) {
-		return false, nil
-	}
 	q := r.URL.Query()
-	rd := s.returnURL(askedReturn(q), s.AfterSignIn)
-	if strings.HasPrefix(rd, "/") {
-		rd = s.PublicURL.Scheme + "://" + r.Host + rd
+	rd := s.wholeReturn(r, s.returnURL(askedReturn(q), s.AfterSignIn))
+	host, local, outside := s.cutOutside(rd)
+	switch {
+	case outside && hostName(host) == hostName(r.Host):
+		return true, s.signInOutside(w, r)
+	case outside:
+		rd = local
+	case hostName(r.Host) == hostName(s.PublicURL.Host) || !s.isOurHost(r.Host):
+		return false, nil
+	default:
+		host = s.PublicURL.Host
 	}
 	for _, alias := range returnParameters() {
 		q.Del(alias)
 	}
 	q.Set("rd", rd)
-	redirect(w, s.absolute(strings.TrimPrefix(r.URL.Path, s.Prefix), q), http.StatusFound)
+	redirect(w, s.on(host, strings.TrimPrefix(r.URL.Path, s.Prefix), q), http.StatusFound)
 	return true, nil
+}
+
+// wholeReturn returns rd, a return URL of r, as it is called on public_url's host: a
+// path of another host of ours becomes absolute.
+func (s *Server) wholeReturn(r *http.Request, rd string) string {
+	if strings.HasPrefix(rd, "/") && hostName(r.Host) != hostName(s.PublicURL.Host) && s.isOurHost(r.Host) {
+		return s.PublicURL.Scheme + "://" + r.Host + rd
+	}
+	return rd
 }
 
 // isPassive says whether r is no person who goes to a page: a program that brings
@@ -195,7 +207,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *oauth.Provider
 	if prompts == (oauth.Prompts{}) && s.hasSignedOut(r) {
 		prompts.Prompt = "select_account"
 	}
-	prompts = demand(prompts, b.ask)
+	prompts = s.demand(r, prompts, b.ask)
 	id := rand.Text()
 	st := state{ID: id, Provider: p.ID(), ReturnTo: b.rd, Attempt: b.attempt, Prompt: prompts.Prompt, Ask: sealAsk(b.ask)}
 	sealed, err := s.Sealer.Seal(stateName, st)
@@ -342,7 +354,7 @@ func (s *Server) signInSocial(w http.ResponseWriter, r *http.Request) error {
 	}
 	rd := s.AfterSignIn
 	if ask.CallbackURL != "" {
-		if rd = ask.CallbackURL; !s.isReturnURL(rd) {
+		if rd = s.returnURL(ask.CallbackURL, ""); rd == "" {
 			return &page.Error{Status: http.StatusBadRequest, Code: "invalid_return_url",
 				Message: "callbackURL must be a path on this site, or a URL of one of its hosts."}
 		}

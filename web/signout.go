@@ -94,7 +94,8 @@ func display(u *session.User) string {
 	return u.Name
 }
 
-// signOut ends the session, and succeeds again when there is none any more.
+// signOut ends the session, and succeeds again when there is none any more. The
+// request may say where to go then, and that all other sessions are to end as well.
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 	asked := askedReturn(r.URL.Query())
 	scope := r.URL.Query().Get("scope")
@@ -105,6 +106,12 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 		}
 		asked, scope = r.Form.Get("rd"), r.Form.Get("scope")
 	}
+	return s.signOutTo(w, r, asked, scope)
+}
+
+// signOutTo ends the session of r, with scope "all" the person's others as well,
+// and sends the browser on its way to asked.
+func (s *Server) signOutTo(w http.ResponseWriter, r *http.Request, asked, scope string) error {
 	if err := s.alsoElsewhere(r, scope); err != nil {
 		return err
 	}

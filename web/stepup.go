@@ -44,14 +44,17 @@ func (s *Server) endOf(r *http.Request, rd string) string {
 	return rd
 }
 
-// demand adds to prompts what a says. A provider that remembers its people has
-// no other way to know that they must prove themselves by other means.
-func demand(prompts oauth.Prompts, a *policy.Ask) oauth.Prompts {
+// demand adds to prompts what a says of a sign-in that begins in the browser of r. A
+// provider that remembers its people has no other way to know that they must prove
+// themselves by other means. A sign-in that is too old for us may not be so by the
+// provider's clock: asked for max_age alone, it would send back the one that we have.
+func (s *Server) demand(r *http.Request, prompts oauth.Prompts, a *policy.Ask) oauth.Prompts {
 	if a == nil {
 		return prompts
 	}
 	prompts.ACRValues, prompts.MaxAge = strings.Join(a.ACRValues, " "), a.MaxAge
-	if len(a.AMR) > 0 {
+	who, err := s.current(r)
+	if len(a.AMR) > 0 || err == nil && who != nil && !who.AuthTime.IsZero() && !s.shows(who, &policy.Ask{MaxAge: a.MaxAge}) {
 		prompts.Prompt = "login"
 	}
 	return prompts

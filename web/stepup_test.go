@@ -11,6 +11,7 @@ import (
 	"authproxy/devidp"
 	"authproxy/identity"
 	"authproxy/policy"
+	"authproxy/session/memstore"
 )
 
 // class has the provider say that sign-ins are of this class.
@@ -121,6 +122,38 @@ func TestAProviderThatCannotDoItIsNotAskedAgain(t *testing.T) {
 	}
 }
 
+// The provider's clock need not be ours, and "less than" need not be "at most" there:
+// it would send somebody straight back who is too old for us.
+func TestWhoIsTooOldForUsIsAskedByTheProvider(t *testing.T) {
+	s := newSite(t, nil)
+	s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) {
+		if at, ok := claims["auth_time"].(int64); ok {
+			claims["auth_time"] = at - 10
+		}
+	}})
+	b := s.newBrowser(t)
+	b.mustSignIn("alice")
+	for _, row := range []struct {
+		after  time.Duration
+		path   string
+		prompt string
+	}{
+		{0, "/auth/sign-in/one?max_age=300&rd=/vault", ""}, // fresh enough, but gone to all the same
+		{295 * time.Second, "/auth/sign-in?max_age=300&rd=/vault", "login"},
+		{0, "/auth/sign-in/one?max_age=300&rd=/vault", "login"},
+		{0, "/auth/sign-in?acr_values=gold&rd=/vault", ""},
+	} {
+		s.clock.advance(row.after)
+		begun := b.get(row.path)
+		if prompt := begun.query("prompt"); prompt != row.prompt {
+			t.Errorf("%s asks with prompt %q, want %q", row.path, prompt, row.prompt)
+		}
+	}
+	if page := b.get(b.get("/auth/sign-in?max_age=300&rd=/vault").location()); page.StatusCode != http.StatusOK {
+		t.Errorf("the provider answers %d %s, want it to ask", page.StatusCode, page.location())
+	}
+}
+
 // The provider says that it did what it was asked for, and the rules want more
 // all the same: by itself that would never end.
 func TestRulesThatAreNeverContentDoNotSendABrowserRoundInCircles(t *testing.T) {
@@ -179,8 +212,12 @@ func TestNobodyKnowsWhenIfTheProviderDoesNotSay(t *testing.T) {
 	s.idps["one"].SetFaults(devidp.Faults{ClaimsEdit: func(claims map[string]any) { delete(claims, "auth_time") }})
 	b := s.newBrowser(t)
 	b.mustSignIn("alice")
-	if got := b.get("/auth/sign-in?max_age=3600&rd=/").query("max_age"); got != "3600" {
+	begun := b.get("/auth/sign-in?max_age=3600&rd=/")
+	if got := begun.query("max_age"); got != "3600" {
 		t.Errorf("max_age = %q: a sign-in of which nobody knows when it was is taken for fresh", got)
+	}
+	if got := begun.query("prompt"); got != "" {
+		t.Errorf("prompt = %q, though the provider may know of a fresh one", got)
 	}
 }
 
@@ -253,6 +290,23 @@ func TestTheApplicationsOwnSignOutLinkWorks(t *testing.T) {
 				b.isPage(a, http.StatusOK, "Sign out")
 			}
 		})
+	}
+}
+
+// An application's form may be of any size, as those with a __VIEWSTATE are, and
+// what it says is for the application.
+func TestTheApplicationsOwnSignOutFormIsNotRead(t *testing.T) {
+	s := newSite(t, func(set *settings) { set.store = memstore.New(nil) })
+	one, other := s.newBrowser(t), s.newBrowser(t)
+	one.mustSignIn("alice")
+	other.mustSignIn("alice")
+	form := "scope=all&rd=/elsewhere&__VIEWSTATE=" + strings.Repeat("x", 64<<10)
+	a := one.send(http.MethodPost, "/logout", form, "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin")
+	if a.StatusCode != http.StatusSeeOther || strings.Contains(a.location(), "elsewhere") || one.user() != "" {
+		t.Errorf("answer = %d %s, signed in is %q; want to be signed out, and not to go where the form says", a.StatusCode, a.location(), one.user())
+	}
+	if other.user() == "" {
+		t.Error("the form's scope ended the sessions in other browsers")
 	}
 }
 
@@ -360,7 +414,7 @@ func TestAHandOffThatStartsAgainDoesNotLeadToAPageThatWantsMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	ticket, _ := b.follow(origin+u.Query().Get("rd"), isTicket)
-	b.jar.drop("__Host-authproxy_handoff_")
+	b.jar.dropAt("portal.example.org", "__Host-authproxy_handoff_")
 	again := b.get(ticket)
 	if !strings.HasPrefix(again.location(), origin+"/auth/sign-in?") || again.query("acr_values") != "gold" {
 		t.Errorf("answer = %d to %q, want the hand-off to start again for gold", again.StatusCode, again.location())

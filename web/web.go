@@ -113,6 +113,7 @@ type Server struct {
 	flows     *flows                 // sign-ins under way
 	handoffs  *flows                 // hand-offs under way
 	logouts   *usedFlows             // logout tokens that were used
+	failures  *keptOfFailures        // in the session store
 	outside   func(host string) bool // see [Outside]
 	metrics   *metrics
 }
@@ -134,7 +135,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, providers: map[string]*oauth.Provider{}, flows: flows, handoffs: handoffs, logouts: newUsedFlows(),
+		Config: c, providers: map[string]*oauth.Provider{}, flows: flows, handoffs: handoffs, logouts: newUsedFlows(), failures: newKeptOfFailures(),
 		outside: Outside(c.Hosts, c.PublicURL, c.Cookies.Domain), metrics: newMetrics(c.Registerer),
 	}
 	for _, p := range c.Providers {
@@ -238,15 +239,22 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) error {
 }
 
 // absolute returns the URL of a path below the prefix, as browsers reach it.
-func (s *Server) absolute(p string, query url.Values) string {
+func (s *Server) absolute(p string, query url.Values) string { return s.on(s.PublicURL.Host, p, query) }
+
+// on is [Server.absolute] on another host.
+func (s *Server) on(host, p string, query url.Values) string {
 	u := *s.PublicURL
-	u.Path, u.RawQuery = s.Prefix+p, query.Encode()
+	u.Host, u.Path, u.RawQuery = host, s.Prefix+p, query.Encode()
 	return u.String()
 }
 
 // SignInURL returns the absolute URL of the sign-in page from which a browser
-// returns to rd.
+// returns to rd: on the host of rd if that gets its sessions by the hand-off, else
+// on public_url's.
 func (s *Server) SignInURL(rd string) string {
+	if host, local, ok := s.cutOutside(rd); ok {
+		return s.on(host, "/sign-in", url.Values{"rd": {local}})
+	}
 	return s.absolute("/sign-in", url.Values{"rd": {rd}})
 }
 

@@ -82,7 +82,11 @@ func build(cfg *config.Config, l *logs, environ []string) (*app, error) {
 	if err := a.buildSessions(sealer, jar, tokens); err != nil {
 		return nil, err
 	}
-	return a, a.buildProxy(sealer, jar, tokens, hosts, outside)
+	guard, err := newGuard(cfg, ring, outside)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.buildProxy(sealer, jar, guard, tokens, hosts, outside)
 }
 
 func newRegistry() *prometheus.Registry {
@@ -189,17 +193,13 @@ func identityHeaders(cfg *config.Config) map[string]string {
 	return headers
 }
 
-func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.Issuer, hosts policy.Hosts, outside func(host string) bool) error {
+func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, guard *cookie.Guard, tokens *token.Issuer, hosts policy.Hosts, outside func(host string) bool) error {
 	cfg := a.config
 	pages, err := page.New(page.Config{Prefix: cfg.Prefix, Log: a.log, RequestID: func(r *http.Request) string { return r.Header.Get("X-Request-Id") }})
 	if err != nil {
 		return err
 	}
 	trusted := proxy.TrustedProxies(cfg.TrustedProxies)
-	guard, err := newGuard(cfg, sealer, outside)
-	if err != nil {
-		return err
-	}
 	own, err := web.New(web.Config{
 		Prefix: cfg.Prefix, PublicURL: cfg.PublicURL, Hosts: hosts,
 		AfterSignIn: cfg.Redirects.AfterSignIn, AfterSignOut: cfg.Redirects.AfterSignOut,
@@ -235,12 +235,12 @@ func (a *app) buildProxy(sealer *cookie.Sealer, jar *cookie.Jar, tokens *token.I
 }
 
 // newGuard returns what keeps the applications' own cookies with their person.
-func newGuard(cfg *config.Config, sealer *cookie.Sealer, outside func(host string) bool) (*cookie.Guard, error) {
+func newGuard(cfg *config.Config, ring *cookie.KeyRing, outside func(host string) bool) (*cookie.Guard, error) {
 	var foreign []cookie.Foreign
 	for _, c := range cfg.SignOut.ClearCookies {
 		foreign = append(foreign, cookie.Foreign{Name: c.Name, Path: c.Path, Domain: c.Domain})
 	}
-	return cookie.NewGuard(sealer, cookieOptions(cfg, outside), foreign)
+	return cookie.NewGuard(ring, cookieOptions(cfg, outside), foreign)
 }
 
 // aliases returns what answers at paths of the application in its place.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -33,12 +34,13 @@ const (
 // bytes.
 const maxInput = 1 << 20
 
-const explainUsage = `authproxy explain --config FILE --url URL [--method GET] [--client IP] [--as EMAIL | --claims FILE.json | --cookie -]
+const explainUsage = `authproxy explain --config FILE --url URL [--method GET] [--client IP] [--header 'Name: value'] [--as EMAIL | --claims FILE.json | --cookie -]
 exit status: 0 let through, 3 sign-in needed, 4 denied, 5 another sign-in needed, 1 a problem with the configuration, 2 a wrong call`
 
 // A question is what explain is asked.
 type question struct {
 	method, url, client, as, claims, cookie string
+	header                                  http.Header
 }
 
 // explain says what would become of a request, and by which rule.
@@ -73,18 +75,24 @@ func explain(_ context.Context, env environment) error {
 		return err
 	}
 	if explained.Own {
-		fmt.Fprintf(env.stdout, "allow: what is below %s belongs to authproxy itself, and no rule is asked\n", a.config.Prefix)
+		fmt.Fprintln(env.stdout, "allow: authproxy answers here itself, and no rule is asked")
 		return nil
 	}
-	return report(env.stdout, explained.Explanation)
+	if err := report(env.stdout, explained.Explanation); err != nil || !explained.Unserved {
+		return err
+	}
+	fmt.Fprintln(env.stdout, "not served: none of routes is for it, and there is no upstream for the rest, so that the answer is 404")
+	return exitStatus(statusDeny)
 }
 
 // readQuestion takes the flags of explain out of env.args; the rest are
 // settings.
 func readQuestion(env *environment) (question, error) {
-	q := question{method: "GET"}
+	q := question{method: "GET", header: http.Header{}}
+	header := ""
 	flags := map[string]*string{
 		"--method": &q.method, "--url": &q.url, "--client": &q.client, "--as": &q.as, "--claims": &q.claims, "--cookie": &q.cookie,
+		"--header": &header,
 	}
 	var settings []string
 	for args := slices.Clone(env.args); len(args) > 0; args = args[1:] {
@@ -101,6 +109,9 @@ func readQuestion(env *environment) (question, error) {
 			value = args[0]
 		}
 		*to = value
+		if to == &header && !q.addHeader(value) {
+			return q, fmt.Errorf("%w: --header must be like 'Origin: https://app.example.com', and of no credentials\n%s", errUsage, explainUsage)
+		}
 	}
 	env.args = settings
 	who := 0
@@ -121,6 +132,18 @@ func readQuestion(env *environment) (question, error) {
 	return q, nil
 }
 
+// addHeader adds a line of the request's header. Credentials are not among them:
+// command lines are seen in the list of processes.
+func (q *question) addHeader(line string) bool {
+	name, value, ok := strings.Cut(line, ":")
+	name = http.CanonicalHeaderKey(name)
+	if !ok || name == "" || strings.ContainsAny(name, " \t") || name == "Cookie" || name == "Authorization" {
+		return false
+	}
+	q.header.Add(name, strings.TrimSpace(value))
+	return true
+}
+
 // request returns the request that is asked about, as a server would have read
 // it off the wire: the target's bytes are kept.
 func (q question) request() (*http.Request, error) {
@@ -138,7 +161,7 @@ func (q question) request() (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: --url has a path that every server refuses with 400", errUsage)
 	}
-	r := &http.Request{Method: q.method, Host: host, RequestURI: target, URL: u, Header: http.Header{}}
+	r := &http.Request{Method: q.method, Host: host, RequestURI: target, URL: u, Header: q.header}
 	if q.client != "" {
 		addr, err := netip.ParseAddr(q.client)
 		if err != nil {
@@ -187,6 +210,8 @@ type supposed struct {
 	Email         string         `json:"email"`
 	EmailVerified *bool          `json:"email_verified"`
 	Name          string         `json:"name"`
+	Image         string         `json:"image"`
+	Role          string         `json:"role"`
 	Groups        []string       `json:"groups"`
 	Provider      string         `json:"provider"`
 	Claims        map[string]any `json:"claims"`
@@ -204,12 +229,22 @@ func (a *app) fromClaims(file string) (*identity.Who, error) {
 	var s supposed
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
+	decoder.UseNumber() // whole numbers stay whole, as in a session
 	if err := decoder.Decode(&s); err != nil {
-		return nil, fmt.Errorf("%w: --claims: %w; it holds any of id, email, email_verified, name, groups, provider, acr, amr, auth_time (seconds) and claims (an object)", errUsage, err)
+		return nil, fmt.Errorf("%w: --claims: %w; it holds any of id, email, email_verified, name, image, role, groups, provider, acr, amr, auth_time (seconds) and claims (an object)", errUsage, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Claims)) {
+		source, mapped := a.config.Identity.Claims[name]
+		if !mapped {
+			return nil, fmt.Errorf("%w: --claims: nobody has the claim %s, which is not one of identity.claims", errUsage, name)
+		}
+		if column, ok := strings.CutPrefix(source.From, "user."); ok {
+			return nil, fmt.Errorf("%w: --claims: the claim %s comes from %s; write %s beside claims instead", errUsage, name, source.From, column)
+		}
 	}
 	u := session.User{
-		ID: s.ID, Email: s.Email, EmailVerified: s.EmailVerified == nil || *s.EmailVerified, Name: s.Name, Groups: s.Groups, Provider: s.Provider,
-		Claims: s.Claims,
+		ID: s.ID, Email: s.Email, EmailVerified: s.EmailVerified == nil || *s.EmailVerified, Name: s.Name, Image: s.Image, Role: s.Role,
+		Groups: s.Groups, Provider: s.Provider, Claims: s.Claims,
 	}
 	at := time.Now()
 	if s.AuthTime != nil {

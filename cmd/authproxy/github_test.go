@@ -100,7 +100,7 @@ func program(t *testing.T, file string) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log strings.Builder
+	var log safeBuffer // a token may still be revoked in the background
 	to := newLog(&log, "debug")
 	a, err := build(cfg, to, nil)
 	if err != nil {

@@ -23,11 +23,13 @@ func (s *safeBuffer) Write(p []byte) (int, error) {
 	return s.b.Write(p)
 }
 
-func (s *safeBuffer) lines() int {
+func (s *safeBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Count(s.b.String(), "\n")
+	return s.b.String()
 }
+
+func (s *safeBuffer) lines() int { return strings.Count(s.String(), "\n") }
 
 func TestLinesWaitAtMostATenthOfASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

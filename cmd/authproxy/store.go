@@ -31,7 +31,7 @@ func openStore(ctx context.Context, s config.Session, log *slog.Logger) (store s
 	case "sqlite", "postgres", "postgresql":
 		store, err = sqlstore.Open(ctx, s.Store, sqlstore.Options{Schema: s.Schema, Migrate: s.Migrate, ListenURL: s.ListenURL, Log: log})
 	case "redis", "rediss":
-		store, err = redisstore.Open(ctx, s.Store, redisstore.Options{Prefix: s.Schema, Timeout: s.StoreTimeout, Log: log})
+		store, err = redisstore.Open(ctx, s.Store, redisstore.Options{Prefix: s.Schema, Timeout: s.StoreTimeout, WaitReplicas: s.RedisReplicas, Log: log})
 	default:
 		return nil, fmt.Errorf("session.store: there is no store of the kind %s; use cookie, memory, or a URL of sqlite, postgres, redis or rediss", kind)
 	}
@@ -56,6 +56,9 @@ func (a *app) awaitStore(ctx context.Context) error {
 	}
 	err := askStore(ctx, a.store, func(error) bool { return false })
 	a.storeSeen.Store(err == nil)
+	if warning := a.storeWarning(ctx); warning != "" {
+		a.log.WarnContext(ctx, "the session store may lose what it should keep", "problem", warning)
+	}
 	return err
 }
 
@@ -103,8 +106,27 @@ func (a *app) checkStore(ctx context.Context, mode string, out io.Writer) error 
 		return fmt.Errorf("session.store: it answers, but does not tell what changes, so that each check of a session would ask it: %w\n"+
 			"(PostgreSQL behind a pooler needs session.listen_url, a direct connection; Redis needs version 6 or newer, and the right to CLIENT TRACKING)", err)
 	}
+	if warning := a.storeWarning(ctx); warning != "" {
+		fmt.Fprintln(out, "warning: session.store:", warning)
+	}
 	_, err = fmt.Fprintln(out, "the session store answers, and tells what changes")
 	return err
+}
+
+// storeWarning says what is wrong with the settings of the store's server, "" if
+// nothing is known to be.
+func (a *app) storeWarning(ctx context.Context) string {
+	redis, ok := a.store.(*redisstore.Store)
+	if !ok {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	policy, err := redis.EvictionPolicy(ctx)
+	if err != nil || policy == "" || policy == "noeviction" {
+		return ""
+	}
+	return "maxmemory-policy of Redis is " + policy + "; set it to noeviction: a key that is evicted is a session that has ended, or a ban that is forgotten"
 }
 
 // checkFile is [app.checkStore] for a SQLite file that is not there yet, and so is

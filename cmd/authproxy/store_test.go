@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"authproxy/config"
 	"authproxy/session"
+	"authproxy/session/storetest/servers"
 )
 
 // A lateStore does not answer before it is told to.
@@ -104,6 +108,31 @@ func TestCheckTriesTheStoreAndChangesNothing(t *testing.T) {
 	o.signIn(t, "alice") // makes them
 	check(with("sqlite:"+file), 0, "the session store answers, and tells what changes")
 	check(with("memory"), 0, "the session store answers, and tells what changes")
+}
+
+func TestARedisThatEvictsIsWarnedOf(t *testing.T) {
+	server := servers.StartRedis(t)
+	for _, tt := range []struct {
+		policy string
+		warns  bool
+	}{{"noeviction", false}, {"allkeys-lru", true}, {"volatile-ttl", true}} {
+		server.CLI(t, "CONFIG", "SET", "maxmemory-policy", tt.policy)
+		store, err := openStore(t.Context(), config.Session{Store: server.URL()}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		var log, out bytes.Buffer
+		a := &app{config: &config.Config{}, store: store, log: slog.New(slog.NewTextHandler(&log, nil))}
+		if err := errors.Join(a.checkStore(t.Context(), "auto", &out), a.awaitStore(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		for where, text := range map[string]string{"check says": out.String(), "the log of the start says": log.String()} {
+			if warned := strings.Contains(text, "maxmemory-policy of Redis is "+tt.policy); warned != tt.warns {
+				t.Errorf("%s: %s %q, want a warning: %v", tt.policy, where, text, tt.warns)
+			}
+		}
+	}
 }
 
 // The keys of a ring that rotates, the newer one last.

@@ -25,6 +25,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	upstreamsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/goccy/go-yaml"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -114,6 +115,35 @@ func TestEachIngressCopiesEveryHeader(t *testing.T) {
 		for _, name := range names {
 			if !strings.Contains(text, strings.ToLower(name)) {
 				t.Errorf("%s does not copy %s", file, name)
+			}
+		}
+	}
+}
+
+// TestEachIngressTakesOutWhatApplicationsBelieve, as authproxy does where it is the
+// proxy. Caddy and HAProxy take out by beginnings, and are held to it in package e2e;
+// over gRPC authproxy tells Envoy.
+func TestEachIngressTakesOutWhatApplicationsBelieve(t *testing.T) {
+	files := map[string]string{ // and the configuration beside it
+		"nginx/app.example.com.conf": "nginx", "ingress-nginx/ingress.yaml": "ingress-nginx", "envoy/envoy.yaml": "envoy",
+		"traefik/dynamic.yaml": "traefik", "traefik/kubernetes/traefik.yaml": "traefik/kubernetes",
+	}
+	believed := []string{
+		"X-Original-URL", "X-Original-URI", "X-Original-Method", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
+		"X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Groups", "X-Auth-Request-Preferred-Username", "X-Auth-Request-Access-Token",
+		"Forwarded", "X-Client-IP", "True-Client-IP",
+	}
+	configs := configurations(t)
+	for file, dir := range files {
+		names := append(slices.Clone(believed), configs[dir].Identity.Strip...)
+		if len(names) < len(believed)+6 {
+			t.Fatalf("%s: identity.strip is %v, want the default", dir, configs[dir].Identity.Strip)
+		}
+		text := strings.ToLower(read(t, file))
+		for _, name := range names {
+			word := regexp.MustCompile(`[^\w-]` + regexp.QuoteMeta(strings.ToLower(name)) + `[^\w-]`)
+			if !strings.HasSuffix(name, "*") && !word.MatchString(text) {
+				t.Errorf("%s leaves %s", file, name)
 			}
 		}
 	}
@@ -246,6 +276,30 @@ func TestEnvoyReadsTheBootstraps(t *testing.T) {
 				expectRoute(t, r)
 			}
 		})
+	}
+}
+
+// TestEnvoyAsksWithEveryHeaderThatCounts: of one that is not on the list, the decision
+// does not know, and of the methods' an application may.
+func TestEnvoyAsksWithEveryHeaderThatCounts(t *testing.T) {
+	var bootstrap bootstrapv3.Bootstrap
+	readProto(t, "envoy/envoy.yaml", &bootstrap)
+	filter := &extauthzv3.ExtAuthz{}
+	unpack(t, connectionManager(t, &bootstrap).HttpFilters[0].GetTypedConfig(), filter)
+	allowed := func(name string) bool {
+		return slices.ContainsFunc(filter.GetAllowedHeaders().GetPatterns(), func(p *matcherv3.StringMatcher) bool {
+			return p.GetExact() == name || p.GetPrefix() != "" && strings.HasPrefix(name, p.GetPrefix())
+		})
+	}
+	for _, name := range []string{
+		"cookie", "x-forwarded-for", "x-request-id", // who it is; Authorization comes in any case
+		"accept", "x-requested-with", "hx-request", "upgrade", "sec-fetch-mode", "sec-fetch-dest", "sec-purpose", "purpose", // what it is
+		"origin", "sec-websocket-key", "access-control-request-method", // whose it is
+		"x-http-method-override", "x-http-method", "x-method-override", // what it is to the application
+	} {
+		if !allowed(name) {
+			t.Errorf("%s is not in allowed_headers", name)
+		}
 	}
 }
 

@@ -8,10 +8,17 @@
 // one-time password, and two hours ago; each of the words may be left out. Who is
 // signed in already is asked again if another class is wanted.
 //
-//	node provider.mjs http://127.0.0.1:PORT http://HOST/auth/callback/corp [SECONDS OF AN ACCESS TOKEN]
+// The last argument changes what the client is, as {"client": {…}}, and where the
+// provider listens for clients that show a certificate, as {"tls": {"port", "cert",
+// "key"}}.
+//
+//	node provider.mjs http://127.0.0.1:PORT http://HOST/auth/callback/corp [SECONDS OF AN ACCESS TOKEN [JSON]]
+import { readFileSync } from 'node:fs';
+import https from 'node:https';
 import { Provider, interactionPolicy } from 'oidc-provider';
 
-const [issuer, redirectURI, accessTokenLife = '3600'] = process.argv.slice(2);
+const [issuer, redirectURI, accessTokenLife = '3600', json = '{}'] = process.argv.slice(2);
+const settings = JSON.parse(json);
 
 const accounts = {
   alice: { email: 'alice@example.com', email_verified: true, name: 'Alice Adams', groups: ['admins', 'staff'] },
@@ -30,7 +37,7 @@ const provider = new Provider(issuer, {
   interactions: { policy: interactions },
   clients: [{
     client_id: 'authproxy',
-    client_secret: 'a-secret-for-tests',
+    ...(settings.client ? {} : { client_secret: 'a-secret-for-tests' }),
     redirect_uris: [redirectURI],
     post_logout_redirect_uris: [new URL('/auth/sign-out', redirectURI).href],
     response_types: ['code'],
@@ -39,7 +46,9 @@ const provider = new Provider(issuer, {
     // Where sessions are in cookies this is 404, which oidc-provider does not mind.
     backchannel_logout_uri: new URL('/auth/backchannel-logout/corp', redirectURI).href,
     backchannel_logout_session_required: true,
+    ...settings.client,
   }],
+  clientAuthMethods: ['client_secret_basic', 'private_key_jwt', 'self_signed_tls_client_auth'],
   claims: {
     openid: ['sub', 'amr'],
     email: ['email', 'email_verified'],
@@ -47,7 +56,8 @@ const provider = new Provider(issuer, {
     groups: ['groups'],
   },
   cookies: { keys: ['a key for tests only'] },
-  features: { backchannelLogout: { enabled: true }, devInteractions: { enabled: true }, introspection: { enabled: true }, revocation: { enabled: true } },
+  features: { backchannelLogout: { enabled: true }, devInteractions: { enabled: true }, introspection: { enabled: true }, revocation: { enabled: true },
+    mTLS: { enabled: true, selfSignedTlsClientAuth: true, getCertificate: (ctx) => ctx.socket.getPeerX509Certificate?.() } },
   // Its own dispatcher keeps it from calling this machine, which is where the test is.
   fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
   findAccount: (_ctx, id) => accounts[id] && { accountId: id, claims: () => ({ sub: id, ...accounts[id] }) },
@@ -78,3 +88,8 @@ provider.on('backchannel.error', (_ctx, err) => console.log(`backchannel logout:
 
 const { hostname, port } = new URL(issuer);
 provider.listen(Number(port), hostname);
+if (settings.tls) {
+  const { port: securePort, cert, key } = settings.tls;
+  https.createServer({ cert: readFileSync(cert), key: readFileSync(key), requestCert: true, rejectUnauthorized: false }, provider.callback())
+    .listen(securePort, hostname);
+}

@@ -275,7 +275,8 @@ func (s *Store) Delete(ctx context.Context, which session.Selection) ([]string, 
 
 // selects says whether which names row.
 func selects(which session.Selection, row *session.Row) bool {
-	if which == (session.Selection{ExceptID: which.ExceptID}) || row.ID == which.ExceptID {
+	if which == (session.Selection{ExceptID: which.ExceptID, CreatedBefore: which.CreatedBefore}) || row.ID == which.ExceptID ||
+		!which.CreatedBefore.IsZero() && !row.CreatedAt.Before(which.CreatedBefore) {
 		return false
 	}
 	for _, pair := range [][2]string{

@@ -30,7 +30,9 @@
 //	HSET authproxy:{<user id>}:user banned 1                    refuses a person
 //	HSET authproxy:{<user id>}:user role admin                  gives a role
 //	HINCRBY authproxy:{<user id>}:user sessionEpoch 1           ends all sessions of a person
-//	FLUSHDB                                                     ends all sessions
+//
+// FLUSHDB ends all sessions, too, and everything else that is only here: bans,
+// roles, epochs and audit events. Whoever was banned can sign in again.
 //
 // Redis deletes a session by itself a day after its hard end.
 //
@@ -39,7 +41,8 @@
 // Replication is asynchronous: a failover can lose the last writes, and with
 // them a sign-in or a revocation. Options.WaitReplicas narrows that; on the
 // server, min-replicas-to-write and min-replicas-max-lag do. maxmemory-policy
-// should be noeviction: an evicted key is a session that has ended.
+// should be noeviction ([Store.EvictionPolicy]): an evicted key is a session that
+// has ended, or a person who is not banned any more.
 package redisstore
 
 import (
@@ -208,6 +211,33 @@ func (s *Store) Ping(ctx context.Context) error {
 	}
 	_, err = c.query(c.B().Ping().Build())
 	return err
+}
+
+// EvictionPolicy returns the maxmemory-policy of the master, of a Cluster that of
+// the first one with another than noeviction; "" where the server does not tell.
+func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
+	c, done, err := s.begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	err = c.eachMaster(func(node rueidis.Client) error {
+		if policy != "" && policy != "noeviction" {
+			return nil
+		}
+		answer := node.Do(c.ctx, node.B().Info().Section("memory").Build())
+		if _, refused := rueidis.IsRedisErr(answer.Error()); refused {
+			return nil
+		}
+		text, err := answer.ToString()
+		if err != nil {
+			return c.failed(err)
+		}
+		_, rest, _ := strings.Cut(text, "maxmemory_policy:")
+		policy, _, _ = strings.Cut(rest, "\r\n")
+		return nil
+	})
+	return policy, err
 }
 
 // Close ends the calls under way and closes the connections. Every method fails

@@ -3,9 +3,11 @@ package redisstore
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,43 +19,54 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
-		server := servers.StartRedis(t)
-		link := servers.NewLink(t, server.Addr)
-		return cuttable(backend(server.URLAt(link.Addr), "authproxy", server), link)
-	})
+	t.Parallel()
+	storetest.Run(t, backends(servers.StartRedis(t, "--appendonly", "no")))
 }
 
 func TestManagers(t *testing.T) {
-	storetest.RunManagers(t, func(t *testing.T) storetest.Backend {
-		server := servers.StartRedis(t)
-		link := servers.NewLink(t, server.Addr)
-		return cuttable(backend(server.URLAt(link.Addr), "authproxy", server), link)
-	})
+	t.Parallel()
+	storetest.RunManagers(t, backends(servers.StartRedis(t, "--appendonly", "no")))
 }
 
 func TestManagersCluster(t *testing.T) {
-	cluster := servers.StartRedisCluster(t)
-	var tests atomic.Int32
-	storetest.RunManagers(t, func(t *testing.T) storetest.Backend {
-		return backend(cluster.URL(), fmt.Sprint("test-", tests.Add(1)), cluster.Nodes...)
-	})
+	t.Parallel()
+	storetest.RunManagers(t, clusterBackends(servers.StartRedisCluster(t)))
 }
 
 func TestStoreTLS(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
-		server := servers.StartRedisTLS(t)
-		link := servers.NewLink(t, server.Addr)
-		return cuttable(backend(server.URLAt(link.Addr), "authproxy", server), link)
-	})
+	t.Parallel()
+	storetest.Run(t, backends(servers.StartRedisTLS(t)))
 }
 
 func TestStoreCluster(t *testing.T) {
-	cluster := servers.StartRedisCluster(t)
+	t.Parallel()
+	storetest.Run(t, clusterBackends(servers.StartRedisCluster(t)))
+}
+
+func TestMain(m *testing.M) {
+	// Most of these tests wait for servers, or for what is told.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// backends returns what gives each test keys of its own on one server, and a way
+// of its own to it.
+func backends(server *servers.Redis) func(t *testing.T) storetest.Backend {
 	var tests atomic.Int32
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
+	return func(t *testing.T) storetest.Backend {
+		link := servers.NewLink(t, server.Addr)
+		return cuttable(backend(server.URLAt(link.Addr), fmt.Sprint("test-", tests.Add(1)), server), link)
+	}
+}
+
+// clusterBackends is backends for a Cluster, to which there are several ways.
+func clusterBackends(cluster *servers.RedisCluster) func(t *testing.T) storetest.Backend {
+	var tests atomic.Int32
+	return func(*testing.T) storetest.Backend {
 		return backend(cluster.URL(), fmt.Sprint("test-", tests.Add(1)), cluster.Nodes...)
-	})
+	}
 }
 
 // backend returns what the suite needs of the servers at url.
@@ -139,10 +152,6 @@ func (o operator) DeleteSession(t testing.TB, id string) {
 }
 
 func (o operator) DeleteAll(t testing.TB) {
-	if len(o.nodes) == 1 {
-		o.cli(t, "FLUSHDB")
-		return
-	}
 	// Other tests have their keys there as well.
 	const all = "for _, k in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', k) end"
 	for _, n := range o.nodes {

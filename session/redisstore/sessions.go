@@ -180,18 +180,29 @@ func (s *Store) List(ctx context.Context, which session.Selection, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	rows, err := c.findAll(refs)
-	if err != nil {
-		return nil, err
+	var rows []*session.Row
+	for batch := range slices.Chunk(refs, maxBatch) {
+		found, err := c.findAll(batch)
+		if err != nil {
+			return nil, err
+		}
+		rows = newest(append(rows, found...), now, limit) // of all there are, no more are in memory
 	}
+	return rows, nil
+}
+
+// newest returns those of rows that have not run out at now, the one seen last
+// first; at most limit, 0 for all.
+func newest(rows []*session.Row, now time.Time, limit int) []*session.Row {
 	rows = slices.DeleteFunc(rows, func(row *session.Row) bool { return !now.Before(row.End()) })
 	slices.SortFunc(rows, func(a, b *session.Row) int {
 		return cmp.Or(b.LastSeenAt.Compare(a.LastSeenAt), cmp.Compare(a.ID, b.ID))
 	})
 	if limit > 0 && len(rows) > limit {
+		clear(rows[limit:])
 		rows = rows[:limit]
 	}
-	return rows, nil
+	return rows
 }
 
 // Delete ends sessions, as [session.Store] says. If it fails, it returns the ids
@@ -222,7 +233,7 @@ func (s *Store) Delete(ctx context.Context, which session.Selection) ([]string, 
 
 // selected returns the sessions that which names.
 func (c *call) selected(which session.Selection) ([]ref, error) {
-	if which == (session.Selection{ExceptID: which.ExceptID}) {
+	if which == (session.Selection{ExceptID: which.ExceptID, CreatedBefore: which.CreatedBefore}) {
 		return nil, nil
 	}
 	refs, err := c.candidates(which)
@@ -233,10 +244,10 @@ func (c *call) selected(which session.Selection) ([]ref, error) {
 	refs = slices.DeleteFunc(slices.Compact(refs), func(r ref) bool {
 		return r.id == which.ExceptID || which.ID != "" && r.id != which.ID || which.UserID != "" && r.user != which.UserID
 	})
-	if which.Provider == "" && which.ProviderSID == "" && which.Subject == "" {
+	if which.Provider == "" && which.ProviderSID == "" && which.Subject == "" && which.CreatedBefore.IsZero() {
 		return refs, nil
 	}
-	return c.atProvider(refs, which)
+	return c.begunAs(refs, which)
 }
 
 // candidates returns a superset of the sessions that which names, by the
@@ -296,12 +307,13 @@ func (c *call) ofUsers(users []string) (refs []ref, err error) {
 	return refs, nil
 }
 
-// atProvider returns those of refs that are what which says of the provider.
-func (c *call) atProvider(refs []ref, which session.Selection) ([]ref, error) {
+// begunAs returns those of refs that are what which says of the provider and of
+// their beginning.
+func (c *call) begunAs(refs []ref, which session.Selection) ([]ref, error) {
 	want := [3]string{which.Provider, which.ProviderSID, which.Subject}
 	commands := make([]rueidis.Completed, len(refs))
 	for i, r := range refs {
-		commands[i] = c.B().Hmget().Key(c.keys.session(r)).Field("providerId", "idpSid", "accountId").Build()
+		commands[i] = c.B().Hmget().Key(c.keys.session(r)).Field("providerId", "idpSid", "accountId", "createdAt").Build()
 	}
 	answers, err := c.queries(commands)
 	if err != nil {
@@ -313,7 +325,7 @@ func (c *call) atProvider(refs []ref, which session.Selection) ([]ref, error) {
 		if err != nil {
 			return nil, c.failed(err)
 		}
-		differ := false
+		differ := !which.CreatedBefore.IsZero() && !fromMillis(got[3]).Before(which.CreatedBefore)
 		for j, value := range want {
 			differ = differ || value != "" && value != got[j]
 		}

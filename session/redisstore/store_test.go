@@ -21,6 +21,7 @@ import (
 )
 
 func TestHalfASessionIsNone(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	for name, key := range map[string]func(r ref) string{"session": s.keys.session, "clocks": s.keys.clocks} {
@@ -60,6 +61,7 @@ func deleteTokens(t *testing.T, s *Store, server *servers.Redis) {
 }
 
 func TestWhatCannotBeReadIsTheLessFavourable(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	tests := []struct {
@@ -97,6 +99,7 @@ func TestWhatCannotBeReadIsTheLessFavourable(t *testing.T) {
 }
 
 func TestNothingRemainsOfSessionsThatAreGone(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	gone := func(id string) *session.Row {
@@ -130,7 +133,39 @@ func TestNothingRemainsOfSessionsThatAreGone(t *testing.T) {
 	}
 }
 
+func TestAListIsCutWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, "--appendonly", "no")
+	s := answering(t, openStore(t, server.URL(), Options{}))
+	const n = maxBatch + 10
+	now := time.Now().Truncate(time.Millisecond).UTC()
+	for i := range n {
+		r := newRow("alice", fmt.Sprintf("id-%03d", i*11%n)) // read in another order than they were seen
+		if r.LastSeenAt = now.Add(time.Duration(i) * time.Second); i == n-2 {
+			r.ExpiresAt = now.Add(-time.Second)
+		}
+		if err := s.Create(t.Context(), r, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limit := range []int{3, 0} {
+		rows, err := s.List(t.Context(), session.Selection{All: true}, now, limit)
+		var seen []int
+		for _, r := range rows {
+			seen = append(seen, int(r.LastSeenAt.Sub(now)/time.Second))
+		}
+		want := n - 1
+		if limit > 0 {
+			want = limit
+		}
+		if err != nil || len(seen) != want || !slices.Equal(seen[:3], []int{n - 1, n - 3, n - 4}) || !slices.IsSortedFunc(seen, func(a, b int) int { return b - a }) {
+			t.Errorf("List with the limit %d: %d sessions seen at %v, %v; want the %d seen last", limit, len(rows), seen, err, want)
+		}
+	}
+}
+
 func TestRedisDeletesWhatNobodySweeps(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	row := create(t, s, "alice", "a")
@@ -169,6 +204,7 @@ func TestRedisDeletesWhatNobodySweeps(t *testing.T) {
 }
 
 func TestAReplicaIsNoAnswer(t *testing.T) {
+	t.Parallel()
 	pair := servers.StartRedisSentinel(t)
 	master := answering(t, openStore(t, pair.Master.URL(), Options{}))
 	row := create(t, master, "alice", "a")
@@ -207,6 +243,7 @@ func (b *syncBuffer) String() string {
 }
 
 func TestARevocationWaitsForReplicas(t *testing.T) {
+	t.Parallel()
 	pair := servers.StartRedisSentinel(t)
 	for _, tt := range []struct {
 		replicas int
@@ -229,6 +266,7 @@ func TestARevocationWaitsForReplicas(t *testing.T) {
 
 // A server that is no Redis, or an old one, repeats what it does not know.
 func TestThePasswordIsInNoErrorAndNoLog(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -263,6 +301,7 @@ func TestThePasswordIsInNoErrorAndNoLog(t *testing.T) {
 }
 
 func TestAStoreThatWasNeverReachedIsUnavailable(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, "redis://127.0.0.1:1", Options{Timeout: 100 * time.Millisecond})
 	if _, err := s.Find(t.Context(), newRow("x", "x").Token); !unavailable(err) {
 		t.Errorf("Find: error %v, want ErrUnavailable", err)
@@ -275,6 +314,7 @@ func TestAStoreThatWasNeverReachedIsUnavailable(t *testing.T) {
 }
 
 func TestAWrongPasswordIsUnavailable(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := openStore(t, server.URL(), Options{Password: "wr0ng", Timeout: 500 * time.Millisecond})
 	eventually(t, "Redis says so", func() bool { return strings.Contains(fmt.Sprint(s.Ping(t.Context())), "WRONGPASS") })
@@ -284,6 +324,7 @@ func TestAWrongPasswordIsUnavailable(t *testing.T) {
 }
 
 func TestUsersThatWouldMixUpKeysAreRefused(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	for _, id := range []string{"", "a}:user", "{", "a/b"} {
@@ -299,6 +340,7 @@ func TestUsersThatWouldMixUpKeysAreRefused(t *testing.T) {
 }
 
 func TestNumbersInClaimsKeepTheirType(t *testing.T) {
+	t.Parallel()
 	want := map[string]any{"whole": 3.0, "big": 1e21, "integer": int64(3), "list": []any{-2.0, int64(-2)}, "map": map[string]any{"zero": 0.0}}
 	text, err := encode(exact(want), false)
 	if err != nil {

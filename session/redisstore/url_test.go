@@ -9,6 +9,7 @@ import (
 )
 
 func TestURLsAreRead(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		url, options, user, password, master, addresses string
 		database                                        int
@@ -44,6 +45,7 @@ func TestURLsAreRead(t *testing.T) {
 }
 
 func TestWrongURLsAreRefusedWithoutTheirSecrets(t *testing.T) {
+	t.Parallel()
 	noCertificate := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(noCertificate, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
@@ -82,6 +84,7 @@ func TestWrongURLsAreRefusedWithoutTheirSecrets(t *testing.T) {
 }
 
 func TestPrefixesThatWouldMixUpKeysAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, prefix := range []string{"a:b", "{a}", "a b", "a*", "ä"} {
 		if s, err := Open(t.Context(), "redis://h", Options{Prefix: prefix}); err == nil {
 			s.Close()

@@ -84,6 +84,7 @@ func (l *listener) end(t *testing.T) error {
 }
 
 func TestWatchEndsWhenItsConnectionIsKilled(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	l := listen(t, s)
@@ -103,6 +104,7 @@ func TestWatchEndsWhenItsConnectionIsKilled(t *testing.T) {
 }
 
 func TestNothingIsLostWhenTheServerRestarts(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	r := create(t, s, "alice", "a")
@@ -128,6 +130,7 @@ func TestNothingIsLostWhenTheServerRestarts(t *testing.T) {
 }
 
 func TestAsOfStandsStillWhileNothingPasses(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	link := servers.NewLink(t, server.Addr)
 	s := answering(t, openStore(t, server.URLAt(link.Addr), Options{}))
@@ -150,6 +153,7 @@ func TestAsOfStandsStillWhileNothingPasses(t *testing.T) {
 }
 
 func TestAFrozenServerIsNoAnswer(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{Timeout: 300 * time.Millisecond}))
 	r := create(t, s, "alice", "a")
@@ -160,19 +164,27 @@ func TestAFrozenServerIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestFlushallIsTold(t *testing.T) {
+func TestAFlushIsTold(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	l := listen(t, s)
-	l.settle(t)
-	mark := len(l.all())
-	server.CLI(t, "FLUSHALL")
-	eventually(t, "all is told", func() bool {
-		return slices.ContainsFunc(l.all()[mark:], func(c session.Change) bool { return c.All })
-	})
+	for _, command := range []string{"FLUSHALL", "FLUSHDB"} {
+		r := create(t, s, "alice", "a")
+		l.settle(t)
+		mark := len(l.all())
+		server.CLI(t, command)
+		eventually(t, "all is told", func() bool {
+			return slices.ContainsFunc(l.all()[mark:], func(c session.Change) bool { return c.All })
+		})
+		if _, err := s.Find(t.Context(), r.Token); !isNone(err) {
+			t.Errorf("Find after %s: error %v, want ErrNone", command, err)
+		}
+	}
 }
 
 func TestWhatRedisDeletesByItselfIsTold(t *testing.T) {
+	t.Parallel()
 	server := servers.StartRedis(t)
 	s := answering(t, openStore(t, server.URL(), Options{}))
 	r := create(t, s, "alice", "a")
@@ -187,6 +199,7 @@ func TestWhatRedisDeletesByItselfIsTold(t *testing.T) {
 }
 
 func TestHeartbeatsOfOthersAreNotOurs(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, "redis://127.0.0.1:1", Options{}) // nothing is asked
 	w := &watch{call: &call{Store: s, ctx: t.Context()}, changes: make(chan told, 1)}
 	track := &track{master: master{tag: "beat"}, back: make(chan int64, 1)}
@@ -205,6 +218,7 @@ func TestHeartbeatsOfOthersAreNotOurs(t *testing.T) {
 }
 
 func TestAChangeInTheMessageOfAHeartbeatIsToldFirst(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, "redis://127.0.0.1:1", Options{}) // nothing is asked
 	w := &watch{call: &call{Store: s, ctx: t.Context()}, changes: make(chan told)}
 	track := &track{master: master{tag: "beat"}, back: make(chan int64, 1)}
@@ -223,6 +237,7 @@ func TestAChangeInTheMessageOfAHeartbeatIsToldFirst(t *testing.T) {
 }
 
 func TestAHeartbeatThatComesBackTwiceHidesNotTheNext(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, "redis://127.0.0.1:1", Options{}) // nothing is asked
 	w := &watch{call: &call{Store: s, ctx: t.Context()}}
 	track := &track{master: master{tag: "beat"}, back: make(chan int64, 1)}
@@ -236,6 +251,7 @@ func TestAHeartbeatThatComesBackTwiceHidesNotTheNext(t *testing.T) {
 }
 
 func TestAKeyThatNobodyKnowsIsTold(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, "redis://127.0.0.1:1", Options{}) // nothing is asked
 	w := &watch{call: &call{Store: s, ctx: t.Context()}, changes: make(chan told, 1)}
 	for _, key := range []string{"", "authproxy:{u}:novel", "authproxy:{u", "other"} {
@@ -247,6 +263,7 @@ func TestAKeyThatNobodyKnowsIsTold(t *testing.T) {
 }
 
 func TestSentinelLeadsToTheMaster(t *testing.T) {
+	t.Parallel()
 	servers := servers.StartRedisSentinel(t)
 	s := answering(t, openStore(t, servers.URL(), Options{WaitReplicas: 1}))
 	r := create(t, s, "alice", "a")
@@ -275,6 +292,7 @@ func TestSentinelLeadsToTheMaster(t *testing.T) {
 // A switch while the old master goes on: it takes writes for seconds, and its
 // changes are not ours any more.
 func TestSentinelSwitchesAwayFromALivingMaster(t *testing.T) {
+	t.Parallel()
 	servers := servers.StartRedisSentinel(t)
 	s := answering(t, openStore(t, servers.URL(), Options{}))
 	r := create(t, s, "alice", "a")
@@ -324,6 +342,7 @@ func listenAgain(t *testing.T, s *Store) *listener {
 }
 
 func TestEveryServerOfAClusterIsWatched(t *testing.T) {
+	t.Parallel()
 	cluster := servers.StartRedisCluster(t)
 	s := answering(t, openStore(t, cluster.URL(), Options{}))
 	l := listen(t, s)
@@ -363,6 +382,7 @@ func nameAt(t *testing.T, node *servers.Redis) string {
 }
 
 func TestSlotsThatMoveToANewServerAreNotMissed(t *testing.T) {
+	t.Parallel()
 	cluster := servers.StartRedisCluster(t)
 	s := answering(t, openStore(t, cluster.URL(), Options{}))
 	from, added := cluster.Nodes[0], cluster.Add(t)
@@ -412,6 +432,7 @@ func TestSlotsThatMoveToANewServerAreNotMissed(t *testing.T) {
 }
 
 func TestClusterNodesAreRead(t *testing.T) {
+	t.Parallel()
 	text := "txt:a1 10.0.0.1:6379@16379,one.example.com master - 0 1 3 connected 0-5 7 [93->-b2] [94-<-c3]\n" +
 		"b2 :6380@16380 myself,master - 0 1 3 connected 8-16383\n" +
 		"c3 fd00::1:6379@16379 master,fail - 0 1 3 connected\n" +

@@ -44,7 +44,7 @@ const perPerson = 10
 func number(kind, n int) string { return fmt.Sprintf("%08d-0000-4000-8000-%012d", kind, n) }
 
 // fill puts n sessions into s, of n/10 people, in batches.
-func fill(b *testing.B, s *Store, n int) {
+func fill(b testing.TB, s *Store, n int) {
 	b.Helper()
 	const batch = 1000
 	for from := 0; from < n; from += batch {

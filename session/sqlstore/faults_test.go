@@ -6,10 +6,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 
 	"authproxy/session"
 	"authproxy/session/sqlstore"
+	"authproxy/session/storetest"
 	"authproxy/session/storetest/servers"
 )
 
@@ -135,7 +138,7 @@ func TestARestartOfPostgresIsRiddenOut(t *testing.T) {
 
 func TestACutConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	link := servers.NewLink(t, server.Addr)
 	s := open(t, server.URLAt(link.Addr), sqlstore.Options{})
 	first, _ := people(t, s)
@@ -158,11 +161,11 @@ func TestACutConnectionIsReplaced(t *testing.T) {
 
 func TestAKilledConnectionEndsTheWatch(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	for _, which := range []string{"LISTEN %", "SELECT pg_notify%"} {
 		w := watch(t, open(t, server.URL(), sqlstore.Options{}))
 		eventually(t, "there is a connection", func() bool {
-			return server.Psql(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '`+which+`' AND pid <> pg_backend_pid()`) == "t"
+			return server.Psql(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '`+which+`' AND datname = current_database() AND pid <> pg_backend_pid()`) == "t"
 		})
 		if err := w.end(t); !errors.Is(err, session.ErrUnavailable) {
 			t.Errorf("%s: error %v, want ErrUnavailable", which, err)
@@ -172,33 +175,36 @@ func TestAKilledConnectionEndsTheWatch(t *testing.T) {
 
 func TestAFrozenNetworkStopsAsOfAndEndsTheWatch(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	for what, urls := range map[string]func(link string) (url, listen string){
 		"both ways":  func(link string) (string, string) { return server.URLAt(link), "" },
 		"the LISTEN": func(link string) (string, string) { return server.URL(), server.URLAt(link) },
 		"the main":   func(link string) (string, string) { return server.URLAt(link), server.URL() },
 	} {
-		link := servers.NewLink(t, server.Addr)
-		url, listen := urls(link.Addr)
-		w := watch(t, open(t, url, sqlstore.Options{ListenURL: listen}))
-		w.settle(t)
-		link.Freeze()
-		frozen := time.Now()
-		err := w.end(t)
-		if !errors.Is(err, session.ErrUnavailable) || !strings.Contains(err.Error(), "session.listen_url") {
-			t.Errorf("%s: error %v, want ErrUnavailable and what may help", what, err)
-		}
-		told := w.since(0)
-		if last := told[len(told)-1].AsOf; last.After(frozen) {
-			t.Errorf("%s: as of %v, after it froze at %v", what, last, frozen)
-		}
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			link := servers.NewLink(t, server.Addr)
+			url, listen := urls(link.Addr)
+			w := watch(t, open(t, url, sqlstore.Options{ListenURL: listen}))
+			w.settle(t)
+			link.Freeze()
+			frozen := time.Now()
+			err := w.end(t)
+			if !errors.Is(err, session.ErrUnavailable) || !strings.Contains(err.Error(), "session.listen_url") {
+				t.Errorf("error %v, want ErrUnavailable and what may help", err)
+			}
+			told := w.since(0)
+			if last := told[len(told)-1].AsOf; last.After(frozen) {
+				t.Errorf("as of %v, after it froze at %v", last, frozen)
+			}
+		})
 	}
 }
 
 func TestListeningInAnotherDatabaseIsNoticed(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
-	w := watch(t, open(t, server.URL(), sqlstore.Options{ListenURL: strings.Replace(server.URL(), "/postgres?", "/template1?", 1)}))
+	server := sqlstore.Shared.Database(t)
+	w := watch(t, open(t, server.URL(), sqlstore.Options{ListenURL: strings.Replace(server.URL(), "/"+server.Database+"?", "/postgres?", 1)}))
 	if err := w.end(t); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("Watch: error %v, want ErrUnavailable", err)
 	}
@@ -241,7 +247,7 @@ func TestAStandbyIsNeverAsked(t *testing.T) {
 
 func TestOperatorsAreHeard(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	schema := schemaName(t)
 	servers.Need(t, "sqlite3")
 	url, lite := sqliteFile(t)
@@ -253,7 +259,10 @@ func TestOperatorsAreHeard(t *testing.T) {
 		{"SQLite", open(t, url, sqlstore.Options{}), lite},
 		{"PostgreSQL", open(t, server.URL(), sqlstore.Options{Schema: schema}), postgresSchema(server, schema)},
 	} {
-		t.Run(b.name, func(t *testing.T) { hearOperator(t, b.s, b.operator) })
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			hearOperator(t, b.s, b.operator)
+		})
 	}
 }
 
@@ -433,7 +442,7 @@ func TestAddressesThatCannotBeUsed(t *testing.T) {
 
 func TestNoErrorOrLogHoldsThePassword(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	const wrong = "wr0ng p@ss"
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -441,7 +450,7 @@ func TestNoErrorOrLogHoldsThePassword(t *testing.T) {
 		"a wrong password":     strings.Replace(server.URL(), servers.PostgresPassword, "wr0ng%20p%40ss", 1),
 		"nobody there":         "postgres://u:wr0ng%20p%40ss@127.0.0.1:1/db",
 		"a name of no host":    "postgres://u:wr0ng%20p%40ss@host.invalid/db",
-		"no such database":     strings.Replace(server.URL(), "/postgres?", "/"+servers.PostgresPassword+"?", 1),
+		"no such database":     strings.Replace(server.URL(), "/"+server.Database+"?", "/"+servers.PostgresPassword+"?", 1),
 		"the password as user": strings.Replace(server.URL(), servers.PostgresUser+":"+servers.PostgresPassword, "wr0ng%20p%40ss:wr0ng%20p%40ss", 1),
 	} {
 		s := open(t, url, sqlstore.Options{Log: logger})
@@ -505,16 +514,84 @@ func TestASQLiteFileThatSomebodyWritesIsWaitedFor(t *testing.T) {
 	}
 }
 
+// An operator puts a backup in the place of the file, and works on with that.
+func TestAFileThatWasReplacedIsOpenedAnew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "sessions.db"), filepath.Join(dir, "backup.db")
+	s := open(t, "sqlite://"+path, sqlstore.Options{})
+	first, second := people(t, s)
+	w := watch(t, s)
+	sqlite3(t, path, "VACUUM INTO '"+backup+"'")
+	for _, file := range []string{path, path + "-wal", path + "-shm"} {
+		if err := os.Rename(file, file+".old"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taken := time.Now()
+	if err := w.end(t); !errors.Is(err, session.ErrUnavailable) || w.since(0)[len(w.since(0))-1].AsOf.After(taken.Add(time.Second)) {
+		t.Errorf("the watch of a file that was taken away ended with %v, want ErrUnavailable, and as-of to stand still", err)
+	}
+	if err := s.Create(t.Context(), newRow(3), nil); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("a sign-in while there is no file: error %v, want ErrUnavailable", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Stat: %v, want no file to stand where a backup is about to be put", err)
+	}
+
+	if err := os.Rename(backup, path); err != nil {
+		t.Fatal(err)
+	}
+	sqlite3(t, path, `DELETE FROM session WHERE id = '`+first.ID+`'`)
+	eventually(t, "the new file is opened", func() bool { return s.Ping(t.Context()) == nil })
+	expectGone(t, s, first.ID)
+	if _, err := s.FindID(t.Context(), second.ID); err != nil {
+		t.Errorf("a session that is in the new file: %v", err)
+	}
+	if !watch(t, s).since(0)[0].All {
+		t.Error("the watch of the new file does not begin with everything")
+	}
+	third := newRow(3)
+	if err := s.Create(t.Context(), third, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := sqlite3(t, path, `SELECT count(*) FROM session WHERE id = '`+third.ID+`'`); got != "1" {
+		t.Error("a sign-in that was acknowledged is not in the new file")
+	}
+}
+
+// Between the old file and the new one there need not be a moment without any.
+func TestAFileThatWasReplacedInOneStepIsNoticed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "sessions.db"), filepath.Join(dir, "backup.db")
+	m := storetest.Start(t, storetest.Config(t, open(t, "sqlite://"+path, sqlstore.Options{})))
+	var b storetest.Browser
+	b.SignIn(t, m, newRow(1).User, session.Tokens{})
+	eventually(t, "the manager hears", m.Hears)
+	sqlite3(t, path, "VACUUM INTO '"+backup+"'")
+	for _, suffix := range []string{"-wal", "-shm"} { // a log of the old file is none of the new one
+		if err := os.Rename(path+suffix, path+suffix+".old"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sqlite3(t, backup, "DELETE FROM session")
+	if err := os.Rename(backup, path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session has ended", func() bool { _, err := m.Lookup(b.Request()); return errors.Is(err, session.ErrNone) })
+}
+
 // pingOnce is the argument that makes this test binary a process that opens a store
 // and asks it once.
 const pingOnce = "ping-once"
 
 func TestProcessesThatMigrateAtOnceAgree(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	servers.Need(t, "sqlite3")
 	migrateAtOnce(t, "PostgreSQL", server.URL(), postgresSchema(server, "authproxy"))
-	for range 5 { // a new file is a matter of a moment
+	for range 3 { // a new file is a matter of a moment
 		url, o := sqliteFile(t)
 		migrateAtOnce(t, "SQLite", url, o)
 	}

@@ -153,7 +153,9 @@ func (h *heartbeat) beat(ctx context.Context, conn *pgx.Conn, id string) error {
 	h.mu.Lock()
 	h.sent[id] = h.now() // before it is sent: what was committed by then is ahead of it
 	h.mu.Unlock()
-	_, err := conn.Exec(ctx, `SELECT pg_notify($1, $2)`, h.channel, id)
+	// It need not survive a crash, and whoever ends a session waits for the commit of
+	// each NOTIFY before its own.
+	_, err := conn.Exec(ctx, `SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)`, h.channel, id)
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		return errSilent
 	}

@@ -10,12 +10,11 @@ import (
 	"testing"
 
 	"authproxy/session"
-	"authproxy/session/storetest/servers"
 )
 
 // databases returns stores of nothing, by the name of their dialect.
 func databases(t *testing.T) map[string]func(opts Options) *Store {
-	server := servers.StartPostgres(t)
+	server := Shared.Database(t)
 	path := filepath.Join(t.TempDir(), "sessions.db")
 	open := func(url string) func(Options) *Store {
 		return func(opts Options) *Store {

@@ -16,7 +16,7 @@ import (
 // nor for attempts to make more of them.
 func TestADeadAddressKeepsNobodyWaitingAfterAFailover(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := Shared.Database(t)
 	old := servers.NewLink(t, server.Addr)
 	var address atomic.Value // of the database, as its name resolves
 	address.Store(old.Addr)

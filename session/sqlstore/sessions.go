@@ -209,8 +209,7 @@ func (s *Store) Touch(ctx context.Context, id string, t session.Touch) (session.
 	return got, err
 }
 
-// SetData implements [session.Store]. PostgreSQL refuses data that holds the
-// escape \u0000; that is not [session.ErrUnavailable].
+// SetData implements [session.Store].
 func (s *Store) SetData(ctx context.Context, id string, data json.RawMessage, now time.Time) error {
 	if !isID(id) {
 		return session.ErrNone
@@ -244,26 +243,71 @@ func (s *Store) List(ctx context.Context, which session.Selection, now time.Time
 	return s.rows(ctx, "list sessions", rest, c.args)
 }
 
-// Delete implements [session.Store].
-func (s *Store) Delete(ctx context.Context, which session.Selection) ([]string, error) {
+// deleteBatch is how many sessions one statement deletes where it may be all of
+// them: nobody who writes waits for more than that, and an attempt that ends with
+// its time has done something.
+const deleteBatch = 1000
+
+// Delete implements [session.Store]. Sessions of one person are one statement,
+// whatever it is that may be many go in batches by id, without those that begin
+// meanwhile.
+func (s *Store) Delete(ctx context.Context, which session.Selection) (deleted []string, err error) {
 	c, ok := s.selected("", which)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, nil
+	case which.ID+which.UserID != "":
+		return s.delete(ctx, c.String(), c.args)
 	}
-	var ids []string
-	err := s.write(ctx, "delete sessions", func(q runner) error {
-		ids = nil
-		return q.each(ctx, `DELETE FROM @.session `+c.String()+` RETURNING id`, c.args, func(scan func(...any) error) error {
-			var id string
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
+	batch := make([]string, deleteBatch)
+	for after := ""; len(batch) == deleteBatch; after = batch[len(batch)-1] {
+		if batch, err = s.idsAfter(ctx, which, after); err != nil || len(batch) == 0 {
+			return deleted, err
+		}
+		ids, err := s.delete(ctx, "WHERE "+s.among("id", 1), []any{s.db.words().list(batch)})
+		deleted = append(deleted, ids...)
+		if err != nil {
+			return deleted, err
+		}
+	}
+	return deleted, nil
+}
+
+// idsAfter returns the ids of the next sessions after one that which selects.
+func (s *Store) idsAfter(ctx context.Context, which session.Selection, after string) (ids []string, err error) {
+	c, _ := s.selected("", which)
+	if after != "" {
+		c.add("id > %s", after)
+	}
+	query := fmt.Sprintf(`SELECT id FROM @.session %s ORDER BY id LIMIT %d`, c, deleteBatch)
+	err = s.read(ctx, "find sessions to delete", func(q runner) (err error) {
+		ids, err = texts(ctx, q, query, c.args)
+		return err
+	})
+	return ids, err
+}
+
+// delete deletes the sessions for which where holds, in one statement.
+func (s *Store) delete(ctx context.Context, where string, args []any) (ids []string, err error) {
+	err = s.write(ctx, "delete sessions", func(q runner) (err error) {
+		ids, err = texts(ctx, q, `DELETE FROM @.session `+where+` RETURNING id`, args)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return ids, nil
+}
+
+// texts returns the one column of the answer.
+func texts(ctx context.Context, q runner, query string, args []any) (all []string, err error) {
+	err = q.each(ctx, query, args, func(scan func(...any) error) error {
+		var one string
+		err := scan(&one)
+		all = append(all, one)
+		return err
+	})
+	return all, err
 }
 
 // conditions are those of a WHERE, which all must hold.
@@ -307,12 +351,15 @@ func (s *Store) selected(prefix string, which session.Selection) (*conditions, b
 		}
 		c.add(prefix+f.column+" = %s", f.value)
 	}
-	// ExceptID alone must not name everybody else's.
+	// What only leaves out must not name everybody else's.
 	if len(c.parts) == 0 && !which.All {
 		return nil, false
 	}
 	if isID(which.ExceptID) {
 		c.add(prefix+"id <> %s", which.ExceptID)
+	}
+	if !which.CreatedBefore.IsZero() {
+		c.add(prefix+`"createdAt" < %s`, s.db.words().time(which.CreatedBefore))
 	}
 	return c, true
 }

@@ -132,7 +132,7 @@ func TestTheQueriesOfTheDocumentationAreInTheCookbook(t *testing.T) {
 
 func TestTheCookbookRunsOnPostgres(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	s := open(t, server.URL(), sqlstore.Options{Schema: "neon_auth"})
 	runCookbook(t, s, cookbook(t, "cookbook.postgres.sql"), func(q string) string { return server.Psql(t, q) })
 }
@@ -148,7 +148,7 @@ func TestTheCookbookRunsOnSQLite(t *testing.T) {
 
 func TestRowLevelSecurityShowsEachTheirOwn(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	server.Psql(t, deployed(t, "rls.sql"))
 	alice := session.UserID("https://id.example.com", "alice")
 	server.Psql(t, `CREATE ROLE authenticated; GRANT USAGE ON SCHEMA auth TO authenticated;
@@ -174,7 +174,7 @@ func TestRowLevelSecurityShowsEachTheirOwn(t *testing.T) {
 
 func TestTheReportingRoleSeesNoSecret(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	s := open(t, server.URL(), sqlstore.Options{})
 	people(t, s)
 	server.Psql(t, "CREATE ROLE reporting;\n\\set schema authproxy\n\\set role reporting\n"+deployed(t, "reporting.sql"))
@@ -205,7 +205,7 @@ func deployed(t *testing.T, name string) string {
 
 func TestTheInfiniteTimesOfPostgresAreUnderstood(t *testing.T) {
 	t.Parallel()
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	schema := schemaName(t)
 	s, o := open(t, server.URL(), sqlstore.Options{Schema: schema}), postgresSchema(server, schema)
 	row, later := newRow(1), time.Date(2500, 1, 1, 0, 0, 0, 0, time.UTC)

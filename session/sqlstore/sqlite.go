@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"modernc.org/sqlite"
@@ -21,17 +22,30 @@ import (
 	"authproxy/session"
 )
 
-// sqliteStore is a SQLite file in WAL mode: readers never wait, and one
-// connection writes, so that writers wait in Go, where a context can end it,
-// and not for the file's lock.
+// sqliteStore is a SQLite file in WAL mode.
 type sqliteStore struct {
-	path            string
-	readers, writer *sql.DB
-	migrate         string
-	list            []migration
-	log             *slog.Logger
-	now             func() time.Time
+	path    string
+	conns   int
+	migrate string
+	list    []migration
+	log     *slog.Logger
+	now     func() time.Time
+
+	mu     sync.Mutex
+	file   sqliteFile
+	closed bool
 }
+
+// A sqliteFile is what is open. Readers never wait, and one connection writes, so
+// that writers wait in Go, where a context can end it, and not for the file's lock.
+type sqliteFile struct {
+	readers, writer *sql.DB
+	is              fs.FileInfo // which file the path led to, nil before the first
+}
+
+// errReplaced ends a watch whose path does not lead to the file any more that is
+// open: what is committed now, and what was revoked there, is in another one.
+var errReplaced = errors.New("the file of the session store was replaced or taken away; it is opened anew")
 
 func newSQLite(address string, opts Options) (*sqliteStore, error) {
 	u, err := parse(address)
@@ -54,14 +68,7 @@ func newSQLite(address string, opts Options) (*sqliteStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	s := &sqliteStore{path: path, migrate: opts.Migrate, list: list, log: opts.Log, now: opts.Now}
-	if s.writer, err = s.open("_txlock=immediate", 1); err != nil {
-		return nil, err
-	}
-	if s.readers, err = s.open("_pragma=query_only(1)", opts.MaxConns); err != nil {
-		return nil, errors.Join(err, s.writer.Close())
-	}
-	return s, nil
+	return &sqliteStore{path: path, conns: opts.MaxConns, migrate: opts.Migrate, list: list, log: opts.Log, now: opts.Now}, nil
 }
 
 // busyTimeout is how long a statement waits for the file's lock.
@@ -96,10 +103,16 @@ func (s *sqliteStore) words() words {
 	}
 }
 
-// prepare makes the file, for its owner only, and the tables.
+// prepare makes the file, for its owner only, and the tables. A file that was there
+// is not made again: whoever took it away may be about to put another in its place.
 func (s *sqliteStore) prepare(ctx context.Context) error {
-	if err := s.create(); err != nil {
-		return fmt.Errorf("make the file of the session store; its folder must exist and be writable: %w", err)
+	if s.opened().is == nil {
+		if err := s.create(); err != nil {
+			return fmt.Errorf("make the file of the session store; its folder must exist and be writable: %w", err)
+		}
+	}
+	if err := s.reopen(); err != nil {
+		return fmt.Errorf("open the file of the session store: %w", err)
 	}
 	if err := s.toWAL(ctx); err != nil {
 		return fmt.Errorf("open the file of the session store: %w", err)
@@ -129,6 +142,52 @@ func (s *sqliteStore) create() error {
 	return nil
 }
 
+// reopen makes pools for the file that the path leads to, in place of those there
+// were. Whoever uses a connection of theirs ends what it does with it, and gets no
+// other.
+func (s *sqliteStore) reopen() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("the store is closed")
+	}
+	var file sqliteFile
+	if file.is, err = os.Stat(s.path); err != nil || os.SameFile(file.is, s.file.is) {
+		return err
+	}
+	if file.writer, err = s.open("_txlock=immediate", 1); err != nil {
+		return err
+	}
+	if file.readers, err = s.open("_pragma=query_only(1)", s.conns); err != nil {
+		return errors.Join(err, file.writer.Close())
+	}
+	old := s.file
+	s.file = file
+	return old.close()
+}
+
+func (f sqliteFile) close() error {
+	if f.is == nil {
+		return nil
+	}
+	return errors.Join(f.readers.Close(), f.writer.Close())
+}
+
+// opened returns what is open.
+func (s *sqliteStore) opened() sqliteFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file
+}
+
+// inPlace returns nil if the path leads to the file that is open.
+func (s *sqliteStore) inPlace() error {
+	if is, err := os.Stat(s.path); err != nil || !os.SameFile(is, s.opened().is) {
+		return errors.Join(errReplaced, err)
+	}
+	return nil
+}
+
 // toWAL opens the first connection, which turns a file that is new to WAL mode. It
 // reads, then asks for the right to write, and if somebody else has that, SQLite
 // fails at once: to wait, as busy_timeout says, could be for one who waits for us
@@ -137,7 +196,7 @@ func (s *sqliteStore) toWAL(ctx context.Context) error {
 	over := time.NewTimer(busyTimeout)
 	defer over.Stop()
 	for {
-		conn, err := s.writer.Conn(ctx)
+		conn, err := s.opened().writer.Conn(ctx)
 		if err == nil {
 			return conn.Close()
 		}
@@ -171,15 +230,15 @@ func (s *sqliteStore) version(ctx context.Context, q runner) (int, error) {
 func (s *sqliteStore) lock(context.Context, runner) error { return nil }
 
 func (s *sqliteStore) read(ctx context.Context, f func(runner) error) error {
-	return f(sqliteRunner{s.readers})
+	return f(sqliteRunner{s.opened().readers})
 }
 
 func (s *sqliteStore) write(ctx context.Context, f func(runner) error) error {
-	return f(sqliteRunner{s.writer})
+	return f(sqliteRunner{s.opened().writer})
 }
 
 func (s *sqliteStore) change(ctx context.Context, f func(runner) error) error {
-	tx, err := s.writer.BeginTx(ctx, nil)
+	tx, err := s.opened().writer.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -190,7 +249,12 @@ func (s *sqliteStore) change(ctx context.Context, f func(runner) error) error {
 	return tx.Commit()
 }
 
-func (s *sqliteStore) close() error { return errors.Join(s.readers.Close(), s.writer.Close()) }
+func (s *sqliteStore) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return s.file.close()
+}
 
 func (s *sqliteStore) scrub(text string) string { return text } // a path is no secret
 
@@ -263,7 +327,7 @@ func (s *sqliteStore) watch(ctx context.Context, on func(session.Change)) error 
 
 	p := &poll{q: sqliteRunner{conn}}
 	change := session.Change{All: true, AsOf: s.now()}
-	if err := p.begin(ctx); err != nil {
+	if err := errors.Join(s.inPlace(), p.begin(ctx)); err != nil {
 		return err
 	}
 	for tick := time.NewTicker(pollEvery); ; {
@@ -274,6 +338,9 @@ func (s *sqliteStore) watch(ctx context.Context, on func(session.Change)) error 
 		case <-tick.C:
 		}
 		asOf := s.now()
+		if err := s.inPlace(); err != nil {
+			return err
+		}
 		if change, err = p.next(ctx); err != nil {
 			return err
 		}

@@ -18,6 +18,8 @@
 //   - In SQLite, PRAGMA data_version differs between two calls if anybody else
 //     committed meanwhile; then the rows that triggers left in session_change
 //     are read. They are numbered without gaps, so one that is missing shows.
+//     Each time the path is looked at, too: a file that was put in the place of
+//     the one that is open ends the watch, and is opened by who asks next.
 //
 // SQLite runs with synchronous=FULL. NORMAL would do for a process that is
 // killed, but may forget the latest commits when power fails, and a forgotten
@@ -269,6 +271,9 @@ func (s *Store) Watch(ctx context.Context, on func(session.Change)) error {
 	err := s.ready(ctx)
 	if err == nil {
 		err = s.db.watch(ctx, on)
+	}
+	if errors.Is(err, errReplaced) {
+		s.prepared.Store(false)
 	}
 	return s.explain(ctx, "watch", err)
 }

@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -141,7 +142,7 @@ func sqliteBackend(t *testing.T) storetest.Backend {
 // postgresBackends returns what makes new schemas of one server, each with a
 // way to it of its own.
 func postgresBackends(t *testing.T) func(t *testing.T) storetest.Backend {
-	server := servers.StartPostgres(t)
+	server := sqlstore.Shared.Database(t)
 	return func(t *testing.T) storetest.Backend {
 		schema, link := schemaName(t), servers.NewLink(t, server.Addr)
 		o := postgresSchema(server, schema)
@@ -184,5 +185,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == pingOnce {
 		os.Exit(ping(os.Args[2]))
 	}
-	os.Exit(m.Run())
+	// Most of these tests wait for what is told.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	sqlstore.Shared.Stop()
+	os.Exit(code)
 }

@@ -662,9 +662,16 @@ func testDataEverywhere(t *testing.T, p *pair) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []string{``, `null`, `1`, `[]`, `"x"`, `{`, `{"a":"` + string(bytes.Repeat([]byte("x"), session.MaxData)) + `"}`} {
+	for _, bad := range []string{``, `null`, `1`, `[]`, `"x"`, `{`, `{"a":"` + string(bytes.Repeat([]byte("x"), session.MaxData)) + `"}`,
+		`{"a":"\u0000"}`, `{"\u0000":1}`, `{"a":["\\\\\u0000"]}`, `{"a":"\ud800"}`, `{"a":"\ude00\ud83d"}`, `{"a":"\ud83d\ud83d\ude00"}`, "{\"a\":\"\xff\"}",
+		`{"a":1e999999}`, `{"a":[-1e400]}`, `{"a":{"b":1e-999999}}`} {
 		if err := p.b.SetData(t.Context(), there, []byte(bad)); !errors.Is(err, session.ErrData) {
-			t.Errorf("data %.20q: error %v, want ErrData", bad, err)
+			t.Errorf("data %.30q: error %v, want ErrData", bad, err)
+		}
+	}
+	for _, good := range []string{`{"a":"\\u0000 \\\ud83d\ude00 \ufffd 😀"}`, `{"a":[1e308,5e-324,0e999999,-0.0,12345678901234567890]}`} {
+		if err := p.b.SetData(t.Context(), there, []byte(good)); err != nil {
+			t.Errorf("data %s: error %v, want none", good, err)
 		}
 	}
 	if err := p.a.SetData(t.Context(), there, []byte(`{"theme":"dark"}`)); err != nil {

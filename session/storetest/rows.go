@@ -297,7 +297,7 @@ func testSelections(t *testing.T, b *bench) {
 	ids := map[string]string{}
 	for name, r := range map[string]*session.Row{
 		"a1": b.create(t, person("alice"), with("corp", "s1")),
-		"a2": b.create(t, person("alice"), with("corp", "s2")),
+		"a2": b.create(t, person("alice"), with("corp", "s2"), func(r *session.Row) { r.CreatedAt = b.at(-time.Minute) }),
 		"b1": b.create(t, person("bob"), with("corp", "s1")),
 		"c1": b.create(t, person("carol"), with("other", "s1")),
 	} {
@@ -324,6 +324,11 @@ func testSelections(t *testing.T, b *bench) {
 		{"a person at a provider", session.Selection{Provider: "corp", Subject: "alice"}, []string{"a1", "a2"}},
 		{"a person's session at a provider", session.Selection{Provider: "corp", Subject: "alice", ProviderSID: "s1"}, []string{"a1"}},
 		{"a provider", session.Selection{Provider: "other"}, []string{"c1"}},
+		{"a time alone", session.Selection{CreatedBefore: b.at(time.Hour)}, nil},
+		{"a person's that began before", session.Selection{UserID: alice, CreatedBefore: b.now}, []string{"a2"}},
+		{"what began before at a provider", session.Selection{Provider: "corp", Subject: "alice", CreatedBefore: b.now}, []string{"a2"}},
+		{"what began not long after", session.Selection{Provider: "corp", CreatedBefore: b.at(time.Millisecond)}, []string{"a1", "a2", "b1"}},
+		{"what began at that very time", session.Selection{UserID: alice, CreatedBefore: b.at(-time.Minute)}, nil},
 		{"all but one", session.Selection{All: true, ExceptID: ids["b1"]}, []string{"a1", "a2", "c1"}},
 		{"all", session.Selection{All: true}, []string{"a1", "a2", "b1", "c1"}},
 	}
@@ -359,7 +364,9 @@ func (b *bench) deleteOneByOne(t *testing.T, ids map[string]string) {
 	}{
 		{"nothing", session.Selection{}, nil},
 		{"an exception alone", session.Selection{ExceptID: ids["a1"]}, nil},
+		{"a time alone", session.Selection{CreatedBefore: b.at(time.Hour)}, nil},
 		{"another person's session", session.Selection{ID: ids["b1"], UserID: person("alice").ID}, nil},
+		{"what began too late", session.Selection{Provider: "corp", Subject: "bob", CreatedBefore: b.now}, nil},
 		{"all others", session.Selection{UserID: person("alice").ID, ExceptID: ids["a1"]}, []string{ids["a2"]}},
 		{"again", session.Selection{UserID: person("alice").ID, ExceptID: ids["a1"]}, nil},
 		{"a session at a provider", session.Selection{Provider: "corp", ProviderSID: "s1"}, []string{ids["a1"], ids["b1"]}},

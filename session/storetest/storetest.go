@@ -43,7 +43,7 @@ type Backend struct {
 // or with redis-cli.
 type Operator interface {
 	// DeleteSession deletes one session, and DeleteAll all of them at once (with
-	// TRUNCATE, or FLUSHDB).
+	// TRUNCATE, or a script).
 	DeleteSession(t testing.TB, id string)
 	DeleteAll(t testing.TB)
 	// SetRole, RaiseEpoch and Ban change a person.

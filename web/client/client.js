@@ -1,8 +1,10 @@
 // authproxy in the browser: who is signed in, what changes, and tokens.
 // Load it as a module; it sets window.authproxy, too. See docs/client.md.
+// Elsewhere (rendering on a server) it can be imported, asks nobody, and stays "loading".
+const browser = typeof window == "object";
 const script = import.meta.url, base = new URL(".", script);
 const name = "authproxy:" + base.pathname.slice(0, -1);
-const channel = new BroadcastChannel(name);
+const channel = browser ? new BroadcastChannel(name) : {};
 const watchers = new Set(), listeners = new Set();
 let state = {data: null, status: "loading", isPending: true, error: null};
 let options = {}, version = 0, asked = 0, loading, timer, running, token;
@@ -53,6 +55,9 @@ function take({value, now}, heard) {
 	version++;
 	const was = state.data, first = state.status == "loading";
 	const data = value ? {...value, session: {...value.session, user: value.user}} : null;
+	// Each replica mints a token of its own for a session: the one that lasts longest stays.
+	const same = ({session: s}) => JSON.stringify([s.id, s.updatedAt, s.user]);
+	if (data && was && same(data) == same(was) && data.session.expires_at <= was.session.expires_at) data.session = was.session;
 	const id = data?.session.id ?? "", old = was?.session.id ?? "", seen = last(id);
 	const event = !first ? change(was, data, now) : (seen ?? id) == id ? null : id ? "SIGNED_IN" : "SIGNED_OUT";
 	if (id != old) token = null;
@@ -63,12 +68,19 @@ function take({value, now}, heard) {
 	if (first || event) emit(first ? "INITIAL_SESSION" : event);
 }
 
+// learn takes an answer unless the state changed after the question: from before
+// a sign-out, it would bring the session back.
+async function learn(question, heard) {
+	const began = version, answer = await question;
+	if (began == version) take(answer, heard);
+	else refresh();
+	return answer;
+}
+
 async function load(heard) {
-	const began = version;
 	asked = Date.now();
 	try {
-		const answer = await call("session");
-		if (began == version) take(answer, heard);
+		await learn(call("session"), heard);
 	} catch (error) { // no answer does not mean that nobody is signed in
 		set({error});
 		again(3e4);
@@ -76,11 +88,13 @@ async function load(heard) {
 }
 
 async function refresh(heard) {
+	if (!browser) return;
 	if (heard) await loading; // that one may have asked too early
 	return loading ??= load(heard).finally(() => loading = null);
 }
 
-channel.onmessage = ({data}) => data?.v == 1 && setTimeout(refresh, Math.random() * 500, true);
+// Another replica may hear of the change 50 ms after the one that made it.
+channel.onmessage = ({data}) => data?.v == 1 && setTimeout(refresh, 150 + Math.random() * 350, true);
 
 // The token is kept in memory only, and renewed before its end.
 function mint(old) {
@@ -119,7 +133,7 @@ const session = {
 	},
 };
 
-export const auth = window.authproxy = {
+export const auth = {
 	session,
 	$session: session,
 
@@ -158,7 +172,7 @@ export const auth = window.authproxy = {
 		return fetch(request);
 	},
 
-	update: data => outcome(call("session", "POST", {data}).then(answer => (take(answer), answer))),
+	update: data => outcome(learn(call("session", "POST", {data}))),
 	listSessions: () => outcome(call("sessions")),
 	revokeSession: id => revoke("/" + encodeURIComponent(id)),
 	revokeOtherSessions: () => revoke("?scope=others"),
@@ -166,6 +180,7 @@ export const auth = window.authproxy = {
 
 	start(given) {
 		options = {refetchOnWindowFocus: true, allowedOrigins: [], ...given};
+		if (!browser) return;
 		running?.abort();
 		running = new AbortController();
 		const {signal} = running;
@@ -188,11 +203,13 @@ export default auth;
 export const {$session, getSession, onAuthStateChange, signIn, signOut, getToken, update, listSessions, revokeSession, revokeOtherSessions, revokeSessions, start} = auth;
 export {session};
 
-customElements.get("authproxy-user-button") ?? customElements.define("authproxy-user-button", class extends HTMLElement {
-	connectedCallback() { import("./user-button.js").then(({show}) => show(this, auth, base)); }
-});
-
 start();
-refresh();
-// For applications that cannot be changed: what a person saw goes with the session.
-if (script.endsWith("?reload")) onAuthStateChange(event => /OUT|EXPIRED/.test(event) && location.reload());
+if (browser) {
+	window.authproxy = auth;
+	customElements.get("authproxy-user-button") ?? customElements.define("authproxy-user-button", class extends HTMLElement {
+		connectedCallback() { import("./user-button.js").then(({show}) => show(this, auth, base)); }
+	});
+	refresh();
+	// For applications that cannot be changed: what a person saw goes with the session.
+	if (script.endsWith("?reload")) onAuthStateChange(event => /OUT|EXPIRED/.test(event) && location.reload());
+}

@@ -2,6 +2,7 @@ package servers
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,16 +13,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
 
 // A Postgres is a PostgreSQL server with one superuser, who needs a password.
 type Postgres struct {
-	// Addr is where it listens, host and port.
-	Addr string
+	// Addr is where it listens, host and port, and Database the one that URL and
+	// Psql mean.
+	Addr, Database string
 
 	bin, dir string
+	args     []string
 	process  *exec.Cmd
 	exited   chan struct{}
 	log      *os.File
@@ -33,11 +37,12 @@ const (
 	PostgresPassword = "s3cret-pa55word"
 )
 
-// StartPostgres starts a server that is stopped when the test ends. It needs
-// initdb and postgres, which Debian keeps outside PATH.
-func StartPostgres(t testing.TB) *Postgres {
+// StartPostgres starts a server that is stopped when the test ends, with further
+// arguments as postgres takes them. It needs initdb and postgres, which Debian
+// keeps outside PATH.
+func StartPostgres(t testing.TB, args ...string) *Postgres {
 	t.Helper()
-	p := &Postgres{bin: postgresBin(t), Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))}
+	p := &Postgres{bin: postgresBin(t), Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), Database: "postgres", args: args}
 	dir, err := os.MkdirTemp("", "authproxy-pg-")
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +126,7 @@ func (p *Postgres) Standby(t testing.TB) *Postgres {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Postgres{bin: p.bin, dir: filepath.Join(dir, "data"), Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), log: p.log}
+	s := &Postgres{bin: p.bin, dir: filepath.Join(dir, "data"), Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), Database: p.Database, log: p.log}
 	backup := p.command(t, "pg_basebackup", "--pgdata", s.dir, "--write-recovery-conf", "--checkpoint", "fast", "--no-sync", "--dbname", p.URL())
 	if a := backup.SysProcAttr; a != nil {
 		if err := os.Chown(dir, int(a.Credential.Uid), int(a.Credential.Gid)); err != nil {
@@ -140,8 +145,8 @@ func (p *Postgres) Standby(t testing.TB) *Postgres {
 func (p *Postgres) Start(t testing.TB) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(p.Addr)
-	p.process = p.command(t, "postgres", "-D", p.dir, "-h", host, "-p", port,
-		"-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "log_min_messages=warning")
+	p.process = p.command(t, "postgres", append([]string{"-D", p.dir, "-h", host, "-p", port,
+		"-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "log_min_messages=warning"}, p.args...)...)
 	p.process.Stdout, p.process.Stderr = p.log, p.log
 	if err := p.process.Start(); err != nil {
 		t.Fatal(err)
@@ -181,12 +186,50 @@ func (p *Postgres) stop(t testing.TB, signal syscall.Signal) {
 	<-p.exited
 }
 
-// URL returns the address of the server's one database.
+// A SharedPostgres is one server for all tests of a package that leave it as it is,
+// because to make one takes a second and more. The zero value starts it for the
+// first of them, and TestMain stops it.
+type SharedPostgres struct {
+	mu       sync.Mutex
+	server   *Postgres
+	cleanups []func()
+}
+
+// Database returns the server with a database that is empty.
+func (s *SharedPostgres) Database(t testing.TB) *Postgres {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil {
+		s.server = StartPostgres(outlived{t, s}, "-c", "fsync=off")
+	}
+	own := *s.server
+	own.Database = "test_" + strings.ToLower(rand.Text())
+	s.server.Psql(t, `CREATE DATABASE `+own.Database)
+	return &own
+}
+
+// Stop stops the server if it was started.
+func (s *SharedPostgres) Stop() {
+	for _, f := range slices.Backward(s.cleanups) {
+		f()
+	}
+}
+
+// An outlived is the test that starts what others go on using.
+type outlived struct {
+	testing.TB
+	by *SharedPostgres
+}
+
+func (o outlived) Cleanup(f func()) { o.by.cleanups = append(o.by.cleanups, f) }
+
+// URL returns the address of the database.
 func (p *Postgres) URL() string { return p.URLAt(p.Addr) }
 
 // URLAt returns the address of the database by another way, as of a [Link].
 func (p *Postgres) URLAt(addr string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(PostgresUser, PostgresPassword), Host: addr, Path: "/postgres", RawQuery: "sslmode=disable"}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(PostgresUser, PostgresPassword), Host: addr, Path: "/" + p.Database, RawQuery: "sslmode=disable"}
 	return u.String()
 }
 
