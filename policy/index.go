@@ -12,14 +12,15 @@ import (
 // else they select. What it offers may be too much, never too little: each rule
 // still judges for itself. The nil index is empty.
 type index struct {
-	least   int // the lowest position in it
-	drawers []drawer
-	rest    []int // positions of the rules that are in no drawer, ascending
+	least   int      // the lowest position in it
+	drawers []drawer // by their least
+	rest    []int    // positions of the rules that are in no drawer, ascending
 }
 
 // A drawer files rules by their key for one trait.
 type drawer struct {
 	trait trait
+	least int // the lowest position in it
 	files map[key]*index
 }
 
@@ -98,12 +99,14 @@ func file(positions []int, tags [][][]tag, used []tag) *index {
 		}
 	}
 	for trait, groups := range filed {
-		d := drawer{trait, map[key]*index{}}
+		d := drawer{trait, len(tags), map[key]*index{}}
 		for k, group := range groups {
 			d.files[k] = file(group, tags, slices.Concat(used, []tag{{trait, k}}))
+			d.least = min(d.least, group[0])
 		}
 		ix.drawers = append(ix.drawers, d)
 	}
+	slices.SortFunc(ix.drawers, func(a, b drawer) int { return a.least - b.least })
 	return ix
 }
 
@@ -215,6 +218,9 @@ func (ix *index) search(t *target, rules []rule, best int) int {
 		return best
 	}
 	for i := range ix.drawers {
+		if ix.drawers[i].least >= best {
+			break
+		}
 		best = ix.drawers[i].search(t, rules, best)
 	}
 	for _, i := range ix.rest {

@@ -108,24 +108,29 @@ func randomPath(random *rand.Rand, segments ...string) string {
 	return b.String()
 }
 
-// TestALongPathIsJudgedInTime: each of many rules has to look at the whole of it,
-// which must not be done anew for each segment.
-func TestALongPathIsJudgedInTime(t *testing.T) {
+// TestALongPathIsJudgedInTheTimeOfAScan: each of many rules has to look at the
+// whole of it, which must not be done anew for each segment.
+func TestALongPathIsJudgedInTheTimeOfAScan(t *testing.T) {
 	var rules []policy.Rule
 	path := ""
 	for i := range 100 {
 		rules = append(rules, policy.Rule{Name: fmt.Sprint(i), Path: fmt.Sprintf("/**/s%d/**/end", 99-i), Allow: "anyone"})
 		path += fmt.Sprintf("/s%d", i)
 	}
-	set, many := compile(t, rules...), strings.Repeat("/s7", 20_000)
-	began := time.Now()
-	for asked, want := range map[string]string{path + many + "/end": "0", many + path + "/end": "0", many + "/end": "92", path + many: "", path + "/end": "0"} {
+	set, many := compile(t, rules...), strings.Repeat("/s7", 10_000)
+	for asked, want := range map[string]string{path + many + "/end": "0", many + path + "/end": "0", many + "/end": "92", path + "/end": "0"} {
 		if got := set.Decide(request(t, "GET x.test"+asked), nil); got.Rule != want {
 			t.Errorf("%d bytes: Decide = %+v, want rule %q", len(asked), got, want)
 		}
 	}
-	if took := time.Since(began); took > 10*time.Second { // a thousand times what it takes
-		t.Errorf("it took %v", took)
+	r := request(t, "GET x.test"+many)
+	began := time.Now()
+	set.Explain(r, nil)
+	scan := time.Since(began)
+	began = time.Now()
+	set.Decide(r, nil)
+	if took := time.Since(began); took > 10*scan { // it is half of that; for each segment anew, it would be fifty times
+		t.Errorf("Decide took %v, and asking each rule %v", took, scan)
 	}
 }
 
@@ -155,7 +160,11 @@ func BenchmarkDecideShapes(b *testing.B) {
 		"a path each, of 10 by 10 by 10":      {func(i int) policy.Rule { return policy.Rule{Path: fmt.Sprintf("/a%d/b%d/c%d", i/100, i/10%10, i%10)} }, "GET a.test/a9/b9/c9"},
 		"a network each":                      {func(i int) policy.Rule { return policy.Rule{Clients: network(i)} }, "GET a.test/x"},
 		"a network each, of 25 sizes": {func(i int) policy.Rule {
-			return policy.Rule{Clients: []netip.Prefix{netip.PrefixFrom(network(i)[0].Addr(), 8+(i+17)%25)}, Path: "/x"}
+			n := network(i)[0]
+			if i < 999 {
+				n = netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 8), byte(i), 1}), 8+i%25)
+			}
+			return policy.Rule{Clients: []netip.Prefix{n}}
 		}, "GET a.test/x"},
 		"a method each": {func(i int) policy.Rule {
 			return policy.Rule{Path: "/api/**", Methods: []string{fmt.Sprintf("M-%d", i)}}
