@@ -107,6 +107,7 @@ func TestEveryPageCanBeRead(t *testing.T) {
 	start(t, launch{args: []string{"--config", file}, base: base})
 	for _, p := range pages(base, startDemo(t), startClientPages(t, "", "session: {store: memory}").base) {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			browser := openBrowser(t)
 			if status := p.visit(browser); status != p.status {
 				t.Errorf("the page at %s has status %d, want %d", browser.location(), status, p.status)
