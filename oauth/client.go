@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ const (
 	maxAnswer = 1<<20 - 1
 	// callTimeout bounds one request to a provider, reading included.
 	callTimeout = 10 * time.Second
+	// refreshTimeout does so where a refresh token is sent: a provider that answers
+	// late has used it up, and what it answers must not be lost.
+	refreshTimeout = time.Minute
 )
 
 // newClient returns the HTTP client for all that we ask of a provider. It
@@ -54,13 +58,12 @@ func newClient(c Config) (*http.Client, error) {
 
 func newTransport() *http.Transport {
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: callTimeout,
-		MaxIdleConnsPerHost:   8,
-		IdleConnTimeout:       90 * time.Second,
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:   true,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConnsPerHost: 8,
+		IdleConnTimeout:     90 * time.Second,
 	}
 }
 
@@ -102,14 +105,25 @@ func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // limit bounds the body of res. A failed GET loses it: nobody needs it, but
 // go-oidc makes it part of its error text, and it may be a page of any length
-// or repeat the access token.
+// or repeat the access token. What GitHub says there alone goes into a header.
 func (t *boundedTransport) limit(r *http.Request, res *http.Response) {
 	if r.Method == http.MethodGet && res.StatusCode != http.StatusOK {
+		if res.StatusCode == http.StatusForbidden && tellsRateLimit(res.Body) {
+			res.Header.Set("Retry-After", "60")
+		}
 		res.Body.Close()
 		res.Body = http.NoBody
 		return
 	}
 	res.Body = &boundedBody{ReadCloser: res.Body, left: maxAnswer}
+}
+
+// tellsRateLimit says whether body is GitHub's word that there were too many
+// requests at once: "a secondary rate limit", of which no header need tell. One
+// should wait for a minute then.
+func tellsRateLimit(body io.Reader) bool {
+	text, _ := io.ReadAll(io.LimitReader(body, 4<<10)) // cut off is good enough
+	return bytes.Contains(text, []byte("secondary rate limit"))
 }
 
 // A boundedBody fails once more than its bound is read, so that a cut answer is

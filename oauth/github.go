@@ -230,11 +230,12 @@ func (h *gitHub) teams(ctx context.Context, token string, teams []gitHubTeam) ([
 }
 
 // parentOf returns the team that a team is in, nil if there is none or it
-// cannot be seen.
+// cannot be seen. Any other refusal may pass, such as that of too many requests:
+// nobody leaves a team by it.
 func (h *gitHub) parentOf(ctx context.Context, token, org, slug string) (*gitHubTeam, error) {
 	var team gitHubTeam
 	_, err := h.p.getJSON(ctx, h.api+"/orgs/"+url.PathEscape(org)+"/teams/"+url.PathEscape(slug), token, &team)
-	if refused, ok := errors.AsType[*statusError](err); ok && (refused.status == http.StatusNotFound || refused.status == http.StatusForbidden) {
+	if refused, ok := errors.AsType[*statusError](err); ok && refused.status == http.StatusNotFound {
 		return nil, nil
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -175,6 +176,36 @@ func TestTeamsAboveATeamCount(t *testing.T) {
 	}
 }
 
+// Whoever has to wait for an answer about a team above is still in it.
+func TestNobodyLeavesATeamBecauseGitHubRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		no   http.HandlerFunc
+		want error
+	}{
+		"too many requests":  {refuse(403, "X-RateLimit-Remaining", "4321"), oauth.ErrClaims},
+		"single sign-on":     {refuse(403, "X-GitHub-SSO", "required; url=https://github.com/orgs/acme/sso"), oauth.ErrNotAllowed},
+		"it says so by text": {tooManyAtOnce, oauth.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newGitHub(t)
+			l.on("/api/v3/user/teams", pages(l, []object{gitHubTeam("acme", "db", "backend")}))
+			l.on("/api/v3/orgs/acme/teams/backend", tt.no)
+			c := gitHub(l)
+			c.Teams = []string{"acme/engineering"}
+			if _, err := l.signIn(t, l.provider(t, c)); !errors.Is(err, tt.want) {
+				t.Errorf("error = %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// tooManyAtOnce is a secondary rate limit with no header that tells.
+func tooManyAtOnce(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-RateLimit-Remaining", "4999")
+	w.WriteHeader(http.StatusForbidden)
+	io.WriteString(w, `{"message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}`)
+}
+
 func TestTeamsInACircleEnd(t *testing.T) {
 	l := newGitHub(t)
 	l.on("/api/v3/user/teams", pages(l, []object{gitHubTeam("acme", "a", "b")}))
@@ -228,6 +259,7 @@ func TestGitHubsRefusalsAreExplained(t *testing.T) {
 		{"single sign-on for teams", "/user/teams", refuse(403, "X-GitHub-SSO", sso), oauth.ErrNotAllowed, "single sign-on"},
 		{"rate limit", "/user", refuse(403, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1800000060"), oauth.ErrUnavailable, "status 403"},
 		{"secondary rate limit", "/user/orgs", refuse(403, "Retry-After", "60"), oauth.ErrUnavailable, "status 403"},
+		{"secondary rate limit by text", "/user/orgs", tooManyAtOnce, oauth.ErrUnavailable, "status 403"},
 		{"429", "/user/emails", refuse(429), oauth.ErrUnavailable, "status 429"},
 		{"500", "/user/teams", refuse(500), oauth.ErrUnavailable, "status 500"},
 		{"502", "/user", refuse(502), oauth.ErrUnavailable, "status 502"},
@@ -351,19 +383,35 @@ func TestGitHubMayNameItselfInTheAnswer(t *testing.T) {
 	}
 }
 
-func TestARefreshWhileGitHubIsBusyIsStale(t *testing.T) {
+func TestARefreshThatGitHubDoesNotExplainIsStale(t *testing.T) {
 	l := newGitHub(t)
 	l.on("/login/oauth/access_token", answer(object{"access_token": accessToken, "refresh_token": "ghr_first"}))
-	p := l.provider(t, gitHub(l))
+	c := gitHub(l)
+	c.Teams = []string{"acme/ops"}
+	p := l.provider(t, c)
 	was, err := l.signIn(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.on("/login/oauth/access_token", answer(object{"access_token": accessToken, "refresh_token": "ghr_second"}))
-	l.on("/api/v3/user/emails", refuse(403, "Retry-After", "60"))
-	id, err := p.Refresh(t.Context(), *was)
-	if err != nil || !id.Stale || id.Tokens.Refresh != "ghr_second" || len(id.Groups) != len(was.Groups) {
-		t.Fatalf("Refresh = %+v, %v, want the groups of before, stale, with the new token", id, err)
+	for name, tt := range map[string]struct {
+		path string
+		no   http.HandlerFunc
+	}{
+		"busy": {"/user/emails", refuse(403, "Retry-After", "60")}, "busy, by text": {"/user/orgs", tooManyAtOnce},
+		"forbidden": {"/user/orgs", refuse(403)}, "not found": {"/user/teams", refuse(404)}, "not authorized": {"/user", refuse(401)},
+	} {
+		fine := l.answers["/api/v3"+tt.path]
+		l.on("/api/v3"+tt.path, tt.no)
+		id, err := p.Refresh(t.Context(), *was)
+		if err != nil || !id.Stale || id.Tokens.Refresh != "ghr_second" || len(id.Groups) != len(was.Groups) {
+			t.Errorf("%s: Refresh = %+v, %v, want the groups of before, stale, with the new token", name, id, err)
+		}
+		l.on("/api/v3"+tt.path, fine)
+	}
+	l.on("/api/v3/user/teams", answer([]object{}))
+	if id, err := p.Refresh(t.Context(), *was); !errors.Is(err, oauth.ErrNotAllowed) {
+		t.Errorf("thrown out of the team: %+v, %v, want %v", id, err, oauth.ErrNotAllowed)
 	}
 	l.on("/api/v3/user", answer(object{"id": 583232, "login": "alice"}))
 	if id, err := p.Refresh(t.Context(), *was); !errors.Is(err, oauth.ErrIDToken) {

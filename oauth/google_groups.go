@@ -162,9 +162,7 @@ func readServiceAccount(file []byte) (*serviceAccount, error) {
 // of returns the groups of id, by address and sorted. It fails with
 // [ErrUnavailable], or with [ErrClaims] for an address that cannot be asked for.
 func (g *googleGroups) of(ctx context.Context, id *Identity) ([]string, error) {
-	// Those who wait for the same answer must not lose it because the first of
-	// them gave up.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), groupsTimeout)
+	ctx, cancel := context.WithTimeout(ctx, groupsTimeout)
 	defer cancel()
 	member := id.Subject // an address may change hands
 	if g.config.API == apiCloudIdentity {
@@ -222,17 +220,10 @@ func (g *googleGroups) groupsOf(ctx context.Context, member string) ([]string, e
 	if ok && g.p.config.Now().Sub(old.read) < g.config.TTL {
 		return old.groups, nil
 	}
-	answer, err, _ := g.flights.Do(member, func() (any, error) {
-		groups, err := g.read(ctx, member)
-		if err != nil {
-			return nil, err
-		}
-		g.known.Set(member, memberships{groups, g.p.config.Now()})
-		return groups, nil
-	})
+	groups, err := g.ask(ctx, member)
 	switch {
 	case err == nil:
-		return answer.([]string), nil
+		return groups, nil
 	case ok && g.p.config.Now().Sub(old.read) < maxStale:
 		g.p.config.Log.WarnContext(ctx, "groups cannot be read; the earlier ones go on",
 			"provider", g.p.config.ID, "age", g.p.config.Now().Sub(old.read).Round(time.Second).String(), "err", err)
@@ -241,19 +232,36 @@ func (g *googleGroups) groupsOf(ctx context.Context, member string) ([]string, e
 	return nil, err
 }
 
+// ask reads the groups of member, once for all who want them at the same time.
+// They must not lose the answer because the first of them gave up.
+func (g *googleGroups) ask(ctx context.Context, member string) ([]string, error) {
+	flight := g.flights.DoChan(member, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), groupsTimeout)
+		defer cancel()
+		groups, err := g.read(ctx, member)
+		if err == nil {
+			g.known.Set(member, memberships{groups, g.p.config.Now()})
+		}
+		return groups, err
+	})
+	select {
+	case answer := <-flight:
+		groups, _ := answer.Val.([]string)
+		return groups, answer.Err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
 // read asks for the groups of member, page by page.
 func (g *googleGroups) read(ctx context.Context, member string) ([]string, error) {
-	token, err := g.accessToken(ctx)
-	if err != nil {
-		return nil, err
-	}
 	query, err := g.query(member)
 	if err != nil {
 		return nil, err
 	}
 	groups := []string{}
 	for page := range maxGroupPages {
-		answer, err := g.readPage(ctx, token, query)
+		answer, err := g.readPage(ctx, query)
 		refused, ok := errors.AsType[*statusError](err)
 		switch {
 		case ok && refused.status == http.StatusNotFound && page == 0 && g.config.API == apiAdmin:
@@ -311,7 +319,9 @@ func (p *groupsPage) addresses() []string {
 	return slices.DeleteFunc(all, func(address string) bool { return address == "" })
 }
 
-func (g *googleGroups) readPage(ctx context.Context, token string, query url.Values) (*groupsPage, error) {
+// readPage reads one page. A token that Google does not take any more, whatever
+// was said of its life, is forgotten, and another one tried.
+func (g *googleGroups) readPage(ctx context.Context, query url.Values) (*groupsPage, error) {
 	path := "/admin/directory/v1/groups"
 	if g.config.API == apiCloudIdentity {
 		path = "/v1/groups/-/memberships:searchDirectGroups"
@@ -319,9 +329,27 @@ func (g *googleGroups) readPage(ctx context.Context, token string, query url.Val
 			path = "/v1/groups/-/memberships:searchTransitiveGroups"
 		}
 	}
-	var page groupsPage
-	_, err := g.p.getJSON(ctx, g.api+path+"?"+query.Encode(), token, &page)
-	return &page, err
+	for again := true; ; again = false {
+		token, err := g.accessToken(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var page groupsPage
+		_, err = g.p.getJSON(ctx, g.api+path+"?"+query.Encode(), token, &page)
+		if refused, ok := errors.AsType[*statusError](err); !ok || refused.status != http.StatusUnauthorized || !again {
+			return &page, err
+		}
+		g.forget(token)
+	}
+}
+
+// forget drops token, unless another one has taken its place.
+func (g *googleGroups) forget(token string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.token == token {
+		g.token = ""
+	}
 }
 
 func (g *googleGroups) scope() string {

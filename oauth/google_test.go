@@ -390,6 +390,26 @@ func TestGroupsThatCannotBeReadAreNotNone(t *testing.T) {
 	}
 }
 
+func TestATokenThatGoogleTakesNoMoreIsReplaced(t *testing.T) {
+	for name, tt := range map[string]struct{ refusals, tokens int }{"once": {1, 2}, "and so is the next": {2, 2}} {
+		l := newDirectory(t, map[string][]string{aliceSubject: {"dev@example.com"}})
+		h := withGroups(t, l, oauth.GoogleGroups{API: "admin"})
+		l.on(adminGroups, func(w http.ResponseWriter, r *http.Request) {
+			if tt.refusals--; tt.refusals >= 0 {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			writeJSON(w, object{"groups": []object{{"email": "dev@example.com"}}})
+		})
+		if _, err := h.signIn(t, h.provider); (err == nil) != (name == "once") || err != nil && !errors.Is(err, oauth.ErrUnavailable) {
+			t.Errorf("%s: error = %v", name, err)
+		}
+		if got := l.count("POST /gtoken"); got != tt.tokens {
+			t.Errorf("%s: %d tokens were fetched, want %d", name, got, tt.tokens)
+		}
+	}
+}
+
 func TestAMachineWithoutAnIdentityIsExplained(t *testing.T) {
 	l := newDirectory(t, nil)
 	l.on(metadataPath, refuse(http.StatusNotFound))

@@ -240,7 +240,7 @@ func (p *Provider) addUserinfo(ctx context.Context, e *endpoint, g *grant, id *I
 	// An access token for somebody else must not lend its claims (OpenID
 	// Connect Core 1.0, section 5.3.2).
 	if c.Subject != id.Subject {
-		return fmt.Errorf("%w: userinfo is about another subject", ErrIDToken)
+		return fmt.Errorf("%w: userinfo is %w", ErrIDToken, errAnotherPerson)
 	}
 	if id.Claims.Userinfo, err = document(info.Claims); err != nil {
 		return err

@@ -71,10 +71,13 @@ type expected struct {
 // one it takes anybody.
 func (w expected) same(issuer, subject string) error {
 	if w.was != nil && (issuer != w.was.Issuer || subject != w.was.Subject) {
-		return errors.New("the refreshed tokens are another person's")
+		return fmt.Errorf("the refreshed tokens are %w", errAnotherPerson)
 	}
 	return nil
 }
+
+// errAnotherPerson says that what the provider answered is somebody else's.
+var errAnotherPerson = errors.New("about another subject")
 
 // setKind chooses the kind by the type and fills in what is usual for it.
 func (p *Provider) setKind() error {

@@ -111,7 +111,7 @@ type Config struct {
 	// Claims are where an OAuth2 provider without ID tokens says who signed in.
 	Claims ClaimPaths
 
-	// Transport makes the requests; nil means one of our own, with time limits.
+	// Transport makes the requests; nil means one of our own.
 	Transport http.RoundTripper
 	// Metrics counts and times the requests; nil means not.
 	Metrics *Metrics
@@ -173,7 +173,9 @@ func checkAddress(address string) error {
 type Provider struct {
 	config Config
 	client *http.Client
-	kind   kind
+	// patient is client for what takes a refresh token.
+	patient *http.Client
+	kind    kind
 
 	discovery sync.Mutex // held while metadata is fetched
 	tried     time.Time  // when the last attempt ended; under discovery
@@ -241,7 +243,9 @@ func New(c Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("oauth: provider %s: %w", c.ID, err)
 	}
-	p.client = client
+	patient := *client
+	patient.Timeout = refreshTimeout
+	p.client, p.patient = client, &patient
 	if err := p.config.Auth.check(c.ClientSecret); err != nil {
 		return nil, fmt.Errorf("oauth: provider %s: %w", c.ID, err)
 	}

@@ -38,7 +38,7 @@ func (p *Provider) redeem(ctx context.Context, e *endpoint, code, verifier strin
 	if code == "" {
 		return nil, fmt.Errorf("%w: there is none", ErrCode)
 	}
-	g, err := p.requestTokens(ctx, e, url.Values{
+	g, err := p.requestTokens(ctx, p.client, e, url.Values{
 		"grant_type": {"authorization_code"}, "code": {code},
 		"redirect_uri": {p.config.RedirectURL}, "code_verifier": {verifier},
 	})
@@ -53,13 +53,15 @@ func (p *Provider) redeem(ctx context.Context, e *endpoint, code, verifier strin
 // not learn anew, such as a name, it takes over. An ID token that comes along
 // must be about the same person (OpenID Connect Core 1.0, section 12.2).
 //
-// If the person cannot be read again because the provider's keys, userinfo or
-// API fail, it returns was with the new tokens and Stale set.
+// If there are new tokens, and the person cannot be read again for whatever
+// reason, it returns was with them and Stale set: the old refresh token may be
+// used up, and the new one must not be lost.
 //
 // It is one attempt, because the provider may take a refresh token only once:
-// the caller sees to it that there is one at a time. [ErrRefreshRevoked] is the
-// only failure that says that the tokens are dead. With [ErrNotAllowed] the
-// person may not sign in any more. [ErrUnavailable] may pass.
+// the caller sees to it that there is one at a time. It may take a minute and
+// more. [ErrRefreshRevoked] is the only failure that says that the tokens are
+// dead. With [ErrNotAllowed] the person may not sign in any more. [ErrUnavailable]
+// may pass.
 func (p *Provider) Refresh(ctx context.Context, was Identity) (*Identity, error) {
 	if was.Tokens.Refresh == "" {
 		return nil, fmt.Errorf("%w: there is none", ErrRefreshRevoked)
@@ -73,33 +75,36 @@ func (p *Provider) Refresh(ctx context.Context, was Identity) (*Identity, error)
 	if err != nil {
 		return nil, err
 	}
-	id, err := p.kind.identify(ctx, e, g, expected{was: &was})
-	if errors.Is(err, ErrUnavailable) {
-		// The old refresh token may be used up: the new one must not be lost
-		// because an API is down. An ID token that was not verified is.
+	id, err := p.reread(ctx, e, g, &was)
+	switch {
+	case errors.Is(err, ErrNotAllowed), errors.Is(err, errAnotherPerson):
+		return nil, err
+	case err != nil:
 		p.config.Log.WarnContext(ctx, "tokens were refreshed, but the claims are the earlier ones", "provider", p.config.ID, "err", err)
-		known := was
-		known.Stale = true
-		g.id = ""
-		id, err = &known, nil
+		id, g.id = &was, "" // the ID token may not be what it should
+		id.Stale = true
 	}
+	id.Tokens = was.Tokens.renewed(g, id.Tokens)
+	return id, nil
+}
+
+// reread returns who was is now, as g tells.
+func (p *Provider) reread(ctx context.Context, e *endpoint, g *grant, was *Identity) (*Identity, error) {
+	want := expected{was: was}
+	id, err := p.kind.identify(ctx, e, g, want)
 	if err != nil {
 		return nil, err
 	}
-	if err := (expected{was: &was}).same(id.Issuer, id.Subject); err != nil {
+	if err := want.same(id.Issuer, id.Subject); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
-	id.takeOver(&was)
-	id.Tokens = was.Tokens.renewed(g, id.Tokens)
-	if err := id.check(); err != nil {
-		return nil, err
-	}
-	return id, nil
+	id.takeOver(was)
+	return id, id.check()
 }
 
 // renew trades the refresh token for tokens.
 func (p *Provider) renew(ctx context.Context, e *endpoint, refresh string) (*grant, error) {
-	g, err := p.requestTokens(ctx, e, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})
+	g, err := p.requestTokens(ctx, p.patient, e, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})
 	refused, ok := errors.AsType[*grantError](err)
 	switch {
 	case !ok:
@@ -145,8 +150,8 @@ func (t Tokens) renewed(g *grant, proven Tokens) Tokens {
 
 // requestTokens asks the token endpoint. It fails with [ErrUnavailable] or a
 // [*grantError].
-func (p *Provider) requestTokens(ctx context.Context, e *endpoint, form url.Values) (*grant, error) {
-	status, body, err := p.post(ctx, e, e.metadata.TokenURL, form)
+func (p *Provider) requestTokens(ctx context.Context, client *http.Client, e *endpoint, form url.Values) (*grant, error) {
+	status, body, err := p.post(ctx, client, e, e.metadata.TokenURL, form)
 	if err != nil {
 		return nil, fmt.Errorf("%w: token endpoint: %w", ErrUnavailable, err)
 	}
@@ -188,7 +193,7 @@ func (p *Provider) Revoke(ctx context.Context, token string) error {
 	if e.metadata.RevocationURL == "" || token == "" {
 		return nil
 	}
-	status, body, err := p.post(ctx, e, e.metadata.RevocationURL, url.Values{"token": {token}})
+	status, body, err := p.post(ctx, p.client, e, e.metadata.RevocationURL, url.Values{"token": {token}})
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: revocation endpoint: %w", ErrUnavailable, err)
@@ -205,7 +210,7 @@ func (p *Provider) Revoke(ctx context.Context, token string) error {
 // provider that refuses the request itself says so here already, by a
 // [*RefusedError], where it would otherwise tell the browser.
 func (p *Provider) push(ctx context.Context, e *endpoint, q url.Values) (url.Values, error) {
-	status, body, err := p.post(ctx, e, e.metadata.PushURL, q)
+	status, body, err := p.post(ctx, p.client, e, e.metadata.PushURL, q)
 	if err != nil {
 		return nil, fmt.Errorf("%w: pushed authorization request: %w", ErrUnavailable, err)
 	}
@@ -232,9 +237,9 @@ func refusal(status int, body []byte) *grantError {
 	return &grantError{status, errorCode(answer.Error)}
 }
 
-// post sends form as the client and returns the answer whatever its status. Its
+// post sends form as the client, by the HTTP client given, and returns the answer whatever its status. Its
 // errors hold no URL and nothing that was sent.
-func (p *Provider) post(ctx context.Context, e *endpoint, address string, form url.Values) (int, []byte, error) {
+func (p *Provider) post(ctx context.Context, client *http.Client, e *endpoint, address string, form url.Values) (int, []byte, error) {
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}}
 	if err := p.authenticate(e, form, header); err != nil {
 		return 0, nil, err
@@ -244,7 +249,7 @@ func (p *Provider) post(ctx context.Context, e *endpoint, address string, form u
 		return 0, nil, withoutURL(err)
 	}
 	req.Header = header
-	res, err := p.client.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, nil, withoutURL(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -130,29 +131,41 @@ func TestThereIsNothingToRefresh(t *testing.T) {
 	}
 }
 
+// The old refresh token is used up, so the new one must come out; the ID token and
+// what it says must not.
 func TestRefreshedIDTokensAreChecked(t *testing.T) {
 	with := func(edit func(map[string]any)) devidp.Faults { return devidp.Faults{ClaimsEdit: edit} }
 	tests := []struct {
 		name   string
 		faults devidp.Faults
-		want   error
+		stale  bool
 	}{
-		{"honest", devidp.Faults{}, nil},
-		{"no nonce", with(set("nonce", nil)), nil}, // OpenID Connect Core 1.0, section 12.2
-		{"another person", with(set("sub", "bob")), oauth.ErrIDToken},
-		{"another client", with(set("aud", "other")), oauth.ErrIDToken},
-		{"another issuer", with(set("iss", "https://evil.example")), oauth.ErrIDToken},
-		{"expired", with(set("exp", 1)), oauth.ErrIDToken},
-		{"not signed", devidp.Faults{Alg: "none", ClaimsEdit: set("at_hash", nil)}, oauth.ErrIDToken},
-		{"a control character", with(set("name", "a\nb")), oauth.ErrClaims},
+		{"honest", devidp.Faults{}, false},
+		{"no nonce", with(set("nonce", nil)), false}, // OpenID Connect Core 1.0, section 12.2
+		{"another client", with(set("aud", "other")), true},
+		{"another issuer", with(set("iss", "https://evil.example")), true},
+		{"expired", with(set("exp", 1)), true},
+		{"of a clock that is ahead", with(set("iat", int64(1_800_000_000+7200))), true},
+		{"not signed", devidp.Faults{Alg: "none", ClaimsEdit: set("at_hash", nil)}, true},
+		{"groups that are none", with(set("groups", 5)), true},
+		{"a control character", with(set("name", "a\nb")), true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHarness(t)
 			was := h.offline(t)
-			h.faults(t, tt.faults)
-			if _, err := h.refresh(t.Context(), t, was); !errors.Is(err, tt.want) {
-				t.Errorf("error = %v, want %v", err, tt.want)
+			h.faults(t, devidp.Faults{Alg: tt.faults.Alg, ClaimsEdit: both(set("email", "new@example.com"), func(c map[string]any) {
+				if tt.faults.ClaimsEdit != nil {
+					tt.faults.ClaimsEdit(c)
+				}
+			})})
+			got, err := h.refresh(t.Context(), t, was)
+			if err != nil || got.Stale != tt.stale || (got.Email == was.Email) != tt.stale || (got.Tokens.ID == was.Tokens.ID) != tt.stale {
+				t.Fatalf("identity = %+v, %v, want who was and the old ID token: %v", got, err, tt.stale)
+			}
+			h.faults(t, devidp.Faults{})
+			if _, err := h.refresh(t.Context(), t, got); err != nil {
+				t.Errorf("with what came: %v, want success", err)
 			}
 		})
 	}
@@ -251,6 +264,15 @@ func TestAnotherPersonsTokensAreRefusedWhileUserinfoIsDown(t *testing.T) {
 	}
 }
 
+func TestAnotherPersonsUserinfoIsNoReasonToGoOn(t *testing.T) {
+	h := newHarness(t)
+	was := h.offline(t)
+	h.faults(t, devidp.Faults{OmitIDToken: true, UserinfoEdit: set("sub", "bob")})
+	if id, err := h.refresh(t.Context(), t, was); !errors.Is(err, oauth.ErrIDToken) {
+		t.Errorf("identity = %+v, %v, want %v", id, err, oauth.ErrIDToken)
+	}
+}
+
 func TestAWithdrawnAddressIsNotRestored(t *testing.T) {
 	withdrawn := set("email", nil)
 	tests := []struct {
@@ -315,6 +337,38 @@ func TestAProviderThatDoesNotRotateKeepsItsToken(t *testing.T) {
 	got, err := h.refresh(t.Context(), t, was)
 	if err != nil || got.Tokens.Refresh != was.Tokens.Refresh || got.Tokens.Access != "at-2-at-2" || !got.Tokens.AccessExpiry.IsZero() {
 		t.Errorf("tokens = %v, want the old refresh token and an access token without a known end", err)
+	}
+}
+
+// It has used up the old token by then.
+func TestASlowTokenEndpointIsWaitedForWithARefresh(t *testing.T) {
+	for takes, want := range map[time.Duration]error{50 * time.Second: nil, 61 * time.Second: oauth.ErrUnavailable} {
+		synctest.Test(t, func(t *testing.T) {
+			c := remoteConfig(roundTripper(func(r *http.Request) (*http.Response, error) {
+				if r.Method == http.MethodGet {
+					return answerWith(200, `{"id":1}`)
+				}
+				select {
+				case <-time.After(takes):
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				}
+				return answerWith(200, `{"access_token":"`+accessToken+`","refresh_token":"second"}`)
+			}))
+			c.Type, c.Issuer = oauth.OAuth2, "https://gitea.example"
+			c.Endpoints = oauth.Endpoints{AuthorizeURL: c.Issuer + "/a", TokenURL: c.Issuer + "/t", UserinfoURL: c.Issuer + "/u"}
+			p, err := oauth.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			was := oauth.Identity{Issuer: c.Issuer, Subject: "1", Tokens: oauth.Tokens{Refresh: "first"}}
+			if id, err := p.Refresh(t.Context(), was); !errors.Is(err, want) || err == nil && id.Tokens.Refresh != "second" {
+				t.Errorf("an answer after %v: %+v, %v, want %v", takes, id, err, want)
+			}
+			if _, err := p.Exchange(t.Context(), oauth.NewLogin("s"), oauth.Callback{State: "s", Code: "c"}); !errors.Is(err, oauth.ErrUnavailable) {
+				t.Errorf("a sign-in waits, too: %v", err)
+			}
+		})
 	}
 }
 

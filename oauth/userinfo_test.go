@@ -113,6 +113,33 @@ func TestUserinfoThatRefuses(t *testing.T) {
 	}
 }
 
+// The old refresh token is used up in each of these.
+func TestARefreshWithoutUserinfoKeepsTheNewToken(t *testing.T) {
+	l, c := newPlain(t, `{"id":7,"groups":["a"]}`)
+	l.on("/token", answer(object{"access_token": accessToken, "refresh_token": "first"}))
+	p := l.provider(t, c)
+	was, err := l.signIn(t, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.on("/token", answer(object{"access_token": accessToken, "refresh_token": "second"}))
+	for name, me := range map[string]http.HandlerFunc{
+		"401": refuse(401), "403 of a firewall": refuse(403), "404 during a deployment": refuse(404), "408": refuse(408), "garbage": garbage,
+		"groups that are none": answer(object{"id": 7, "groups": []any{7}}), "no id": answer(object{"maintenance": true}),
+		"a control character": answer(object{"id": 7, "name": "a\nb"}),
+	} {
+		l.on("/me", me)
+		id, err := p.Refresh(t.Context(), *was)
+		if err != nil || !id.Stale || id.Tokens.Refresh != "second" || len(id.Groups) != 1 || id.Name != "" {
+			t.Errorf("%s: Refresh = %+v, %v, want who was, stale, with the new token", name, id, err)
+		}
+	}
+	l.on("/me", answer(object{"id": 8}))
+	if id, err := p.Refresh(t.Context(), *was); !errors.Is(err, oauth.ErrIDToken) {
+		t.Errorf("somebody else: %+v, %v, want %v", id, err, oauth.ErrIDToken)
+	}
+}
+
 func TestAPlainProviderNeedsItsAddresses(t *testing.T) {
 	l, c := newPlain(t, "")
 	for name, edit := range map[string]func(*oauth.Endpoints){

@@ -63,7 +63,7 @@ func (rw *refreshing) build(t *testing.T, s setup, authorization string, edit fu
 	s.session = func(c *session.Config) {
 		edit(c)
 		refresher := &web.Refresher{Providers: []*oauth.Provider{rw.provider}, Authorization: authorization, Log: slog.New(slog.NewJSONHandler(&rw.warned, nil))}
-		c.RefreshTokens, c.KeepSuperseded = refresher.Refresh, authorization == identity.AuthorizationJWT
+		c.RefreshTokens = refresher.Refresh
 	}
 	s.identity = func(c *identity.Config) { c.Authorization = authorization }
 	rw.world = newWorld(t, s)

@@ -47,7 +47,8 @@ func (m *sealed) copyFor(_ *http.Request, s *Session, tokens bool) (any, error) 
 	c := s.clone()
 	c.LastSeenAt = now
 	c.Tokens, c.refreshAt = Tokens{}, time.Time{}
-	c.copyEnds = earliest(earliest(s.copyEnds, s.unreadEnds), now.Add(copyLife))
+	doubted, _ := m.ended.endOf(s.ID, s.generation)
+	c.copyEnds = earliest(earliest(earliest(s.copyEnds, s.unreadEnds), doubted), now.Add(copyLife))
 	if tokens {
 		c.Tokens = Tokens{Access: s.Tokens.Access, ID: s.Tokens.ID, AccessExpiry: s.Tokens.AccessExpiry, IDExpiry: s.Tokens.IDExpiry}
 		if end := c.Tokens.end(); s.Tokens.Refresh != "" && !end.IsZero() {

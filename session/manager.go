@@ -56,18 +56,12 @@ type Config struct {
 	// they came for a session that had ended meanwhile. It may be called a second
 	// time with the same ones. nil means that nobody is told.
 	DiscardTokens func(s *Session)
-	// KeepSuperseded lets a session go on without tokens if its refresh token is
-	// not accepted, but may just have been used by another process. It is for
-	// upstreams that get none of the provider's tokens; with a Store it has no
-	// effect.
-	KeepSuperseded bool
 
 	// ValidateInterval is how long what the provider said about a person counts:
 	// the first request after it refreshes the tokens, which reads the person
 	// again, however long the tokens are good for. 0 means that only tokens that
 	// are due are refreshed. A session without a refresh token cannot be read
-	// again, which is logged once for each provider; one that has lost it ends a
-	// day after the person was last read.
+	// again, which is logged once for each provider.
 	ValidateInterval time.Duration
 
 	// CacheBytes bounds the memory for sessions at hand, about; 0 means 64 MiB.
@@ -253,14 +247,17 @@ func (m *Manager) Extend(w http.ResponseWriter, r *http.Request, s *Session) (*S
 }
 
 // Refresh renews the provider's tokens of s, a session that [Manager.Lookup]
-// returned, and reads the person again, if that is due, and returns the session as it is now. All requests
-// of the session share one refresh, whichever of its cookies they show and, with
-// a store, whichever replica they reach, and wait for it until ctx ends; the
-// refresh itself goes on then, because the provider takes a refresh token only
-// once. Without a store, [Manager.Touch] hands out the new cookie.
+// returned, and reads the person again, if that is due, and returns the session
+// as it is now. All requests of the session share one refresh, whichever of its
+// cookies they show and, with a store, whichever replica they reach. They wait for
+// it until ctx ends, or for some seconds; the refresh itself goes on then, because
+// the provider takes a refresh token only once. Without a store, [Manager.Touch]
+// hands out the new cookie.
 //
-// It returns [ErrNone] if the session has ended, here or at the provider. Any
-// other failure leaves the session as it was.
+// It returns [ErrNone] if the session has ended, here or at the provider. Without
+// a store, one whose refresh token is not accepted, and may have been used by
+// another process, goes on for some minutes, or until a newer cookie of it comes.
+// Any other failure leaves the session as it was.
 func (m *Manager) Refresh(ctx context.Context, s *Session) (*Session, error) {
 	if m.RefreshTokens == nil || !m.refreshDue(s, m.Now()) {
 		return s, nil

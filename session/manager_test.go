@@ -619,18 +619,61 @@ func TestASessionThatCannotFitIsAnError(t *testing.T) {
 func TestTheListOfEndedSessionsIsBounded(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	e := newEnded(3)
+	add := func(id string, end, now time.Time) { e.add(endedItem{id: id, end: end, generation: allStates}, now) }
+	has := func(id string) bool { _, listed := e.endOf(id, 7); return listed }
 	for i := range 5 {
-		e.add(fmt.Sprint(i), start.Add(time.Duration(10-i)*hour), start)
+		add(fmt.Sprint(i), start.Add(time.Duration(10-i)*hour), start)
+		e.pardon(fmt.Sprint(i), 8) // nobody's session comes back so
 	}
-	if len(e.until) > 3 || len(e.queue) != len(e.until) {
-		t.Errorf("%d entries, %d queued, want at most 3", len(e.until), len(e.queue))
+	if len(e.byID) > 3 || len(e.queue) != len(e.byID) {
+		t.Errorf("%d entries, %d queued, want at most 3", len(e.byID), len(e.queue))
 	}
-	if !e.has("0") || e.has("3") {
+	if !has("0") || has("3") {
 		t.Error("the sessions that would end soonest are not the ones forgotten")
 	}
-	e.add("late", start.Add(100*hour), start.Add(50*hour))
-	if e.has("0") || !e.has("late") || len(e.until) != 1 {
-		t.Errorf("sessions that are over are kept: %v", e.until)
+	add("late", start.Add(100*hour), start.Add(50*hour))
+	if has("0") || !has("late") || len(e.byID) != 1 {
+		t.Errorf("sessions that are over are kept: %v", e.byID)
+	}
+}
+
+func TestAListedStateIsOverAndANewerOneIsNot(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e := newEnded(2)
+	add := func(generation int, from time.Time) {
+		e.add(endedItem{id: "a", end: now.Add(hour), generation: generation, from: from}, now)
+	}
+	expect := func(what string, generation int, wantFrom time.Time, want bool) {
+		t.Helper()
+		if from, listed := e.endOf("a", generation); listed != want || !from.Equal(wantFrom) {
+			t.Errorf("%s: generation %d: over from %v, %v, want %v, %v", what, generation, from, listed, wantFrom, want)
+		}
+	}
+	add(3, now.Add(time.Minute))
+	add(3, now.Add(time.Hour)) // the first word on a state counts
+	expect("doubted", 3, now.Add(time.Minute), true)
+	expect("doubted", 4, time.Time{}, false)
+	e.pardon("a", 3)
+	expect("shown again", 3, now.Add(time.Minute), true)
+	e.pardon("a", 4)
+	expect("a newer one was shown", 3, time.Time{}, false)
+	add(5, now.Add(time.Minute))
+	add(allStates, time.Time{})
+	expect("signed out", 9, time.Time{}, true)
+}
+
+func TestWhatWasPardonedTakesNothingElseOffTheList(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e := newEnded(2)
+	for i := range 9 {
+		e.add(endedItem{id: "a", end: now.Add(time.Duration(i) * hour), generation: i}, now)
+		if i < 8 {
+			e.pardon("a", i+1)
+		}
+	}
+	e.add(endedItem{id: "b", end: now.Add(day)}, now) // pushes out what is pardoned
+	if _, listed := e.endOf("a", 8); !listed || len(e.queue) > 2 {
+		t.Errorf("listed: %v, %d queued, want true and at most 2", listed, len(e.queue))
 	}
 }
 

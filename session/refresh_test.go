@@ -27,6 +27,7 @@ type rotator struct {
 	n     int   // of the refresh token that is good
 	over  bool  // the family is dead
 	stale bool  // new tokens, but nothing about the person
+	bare  bool  // upstreams get none of them
 	fail  error // instead of an answer
 	user  User
 }
@@ -46,6 +47,14 @@ func newRotator(t testing.TB, edit func(*Config)) *rotator {
 	return p
 }
 
+// newBareRotator is newRotator where upstreams get our own token.
+func newBareRotator(t testing.TB, edit func(*Config)) *rotator {
+	p := newRotator(t, edit)
+	p.bare = true
+	p.signIn(p.tokens())
+	return p
+}
+
 func (p *rotator) signIn(tokens Tokens) {
 	p.b.t.Helper()
 	w := httptest.NewRecorder()
@@ -56,6 +65,9 @@ func (p *rotator) signIn(tokens Tokens) {
 }
 
 func (p *rotator) tokens() Tokens {
+	if p.bare {
+		return Tokens{Refresh: fmt.Sprint("refresh-", p.n), AccessExpiry: p.b.now.Add(p.life)}
+	}
 	return Tokens{Refresh: fmt.Sprint("refresh-", p.n), Access: fmt.Sprint("access-", p.n), AccessExpiry: p.b.now.Add(p.life)}
 }
 
@@ -357,18 +369,64 @@ func TestARefreshOutlivesTheRequestThatBeganIt(t *testing.T) {
 }
 
 func TestASlowProviderIsNotWaitedForLong(t *testing.T) {
+	for name, tt := range map[string]struct {
+		late time.Duration // after the token's end
+		bare bool
+		want time.Duration
+	}{
+		"the token is good still": {-30 * time.Second, false, patience}, "the token is over": {0, false, longPatience},
+		"no upstream needs it": {hour, true, patience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newRotator(t, nil)
+				defer p.b.m.Close()
+				p.bare = tt.bare
+				p.signIn(p.tokens())
+				p.b.now = p.b.now.Add(hour + tt.late)
+				p.hold = make(chan struct{})
+				begun := time.Now()
+				p.visit()
+				if got := time.Since(begun); got != tt.want || p.called() != 1 {
+					t.Errorf("waited %v and made %d calls, want %v and 1", got, p.called(), tt.want)
+				}
+				if p.visit(); time.Since(begun) != tt.want || p.called() != 1 {
+					t.Error("the next request waits again, or asks again")
+				}
+				close(p.hold)
+			})
+		})
+	}
+}
+
+// The provider has used up the old token, whether we wait or not.
+func TestASlowProviderEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newRotator(t, nil)
+		defer p.b.m.Close()
+		p.b.now = p.b.now.Add(hour - 30*time.Second)
+		p.hold = make(chan struct{})
+		if got := p.visit(); got != "access-0" {
+			t.Errorf("%q while the provider is slow, want the old token", got)
+		}
+		time.Sleep(time.Minute - patience)
+		close(p.hold)
+		synctest.Wait()
+		if got := p.visit(); got != "access-1" || p.called() != 1 {
+			t.Errorf("%q after %d calls, want what came after a minute", got, p.called())
+		}
+	})
+}
+
+func TestAProviderThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newRotator(t, nil)
 		defer p.b.m.Close()
 		p.b.now = p.b.now.Add(2 * hour)
 		p.hold = make(chan struct{})
-		begun := time.Now()
-		if got := p.visit(); got != "access-0" || time.Since(begun) != refreshTimeout {
-			t.Errorf("%q after %v, want the old state after %v", got, time.Since(begun), refreshTimeout)
-		}
-		if p.visit(); time.Since(begun) != refreshTimeout {
-			t.Error("the next request waits again")
-		}
+		p.visit()
+		time.Sleep(refreshTimeout - longPatience)
+		synctest.Wait()
 		if got := p.outcomes(outcomeUnavailable); got != 1 {
 			t.Errorf("%v refreshes counted as unavailable, want 1", got)
 		}
@@ -419,51 +477,201 @@ func TestAFailureKeepsTheSessionAndIsNotRepeatedAtOnce(t *testing.T) {
 
 func TestARefreshTokenThatIsNotAccepted(t *testing.T) {
 	tests := []struct {
-		name        string
-		restart     bool
-		keep        bool // KeepSuperseded
-		after       time.Duration
-		err         error
-		outcome     string
-		wantSession bool
+		name    string
+		restart bool
+		bare    bool // upstreams get no token
+		after   time.Duration
+		err     error
+		outcome string
+		goesOn  time.Duration
 	}{
-		{"known here: revoked", false, true, 2 * hour, ErrRevoked, outcomeRevoked, false},
-		{"after a restart, its token only just over: revoked", true, true, hour + time.Minute, ErrRevoked, outcomeRevoked, false},
-		{"after a restart, long over: perhaps superseded", true, true, hour + time.Minute + time.Second, ErrRevoked, outcomeSuperseded, true},
-		{"long over, but upstreams need tokens", true, false, 2 * hour, ErrRevoked, outcomeRevoked, false},
-		{"barred, whoever wrote the cookie", true, true, 2 * hour, ErrBarred, outcomeRevoked, false},
+		{"known here: revoked", false, true, 2 * hour, ErrRevoked, outcomeRevoked, 0},
+		{"after a restart, just due: in doubt", true, true, hour - time.Minute, ErrRevoked, outcomeSuperseded, doubtFor},
+		{"after a restart, long over: in doubt", true, true, 65 * hour, ErrRevoked, outcomeSuperseded, doubtFor},
+		{"in doubt as long as upstreams get a token", true, false, hour - 30*time.Second, ErrRevoked, outcomeSuperseded, 30 * time.Second},
+		{"upstreams would get none", true, false, hour, ErrRevoked, outcomeRevoked, 0},
+		{"barred, whoever wrote the cookie", true, true, 2 * hour, ErrBarred, outcomeRevoked, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := newRotator(t, func(c *Config) { c.KeepSuperseded = tt.keep })
+			p := newRotator(t, nil)
+			p.bare = tt.bare
+			p.signIn(p.tokens())
 			p.b.now = p.b.now.Add(tt.after)
 			if tt.restart {
 				p.b.restart()
 			}
-			old := p.b.request()
 			p.fail = fmt.Errorf("%w: invalid_grant", tt.err)
-			s, w, err := p.ask(old)
-			if tt.wantSession != (err == nil) || p.b.signedIn() != tt.wantSession {
-				t.Fatalf("error = %v, want a session: %v", err, tt.wantSession)
+			if tt.goesOn > 0 {
+				p.visit()
+				p.b.now = p.b.now.Add(tt.goesOn - time.Second)
+				p.visit()
+				p.b.now = p.b.now.Add(time.Second)
 			}
-			if got := p.outcomes(tt.outcome); got != 1 {
-				t.Errorf("refreshes counted as %s = %v, want 1", tt.outcome, got)
+			if _, _, err := p.ask(p.b.request()); !errors.Is(err, ErrNone) || p.b.signedIn() {
+				t.Errorf("error = %v, want ErrNone", err)
 			}
-			if err != nil {
-				if !errors.Is(err, ErrNone) {
-					t.Errorf("error = %v, want ErrNone", err)
-				}
-				return
+			if got := p.outcomes(tt.outcome); got != 1 || p.called() != 1 {
+				t.Errorf("%d refreshes, counted as %s = %v, want one", p.called(), tt.outcome, got)
 			}
-			if s.Tokens != (Tokens{}) || p.b.keep(w) == 0 {
-				t.Errorf("the tokens are still there: %v", s.Tokens != Tokens{})
-			}
-			p.b.now = p.b.now.Add(day)
-			p.visit()
-			if p.called() != 1 {
-				t.Errorf("%d refreshes, want none without a token", p.called()-1)
+			p.b.sealed().cache.InvalidateAll()
+			if p.b.now = p.b.now.Add(day); p.b.signedIn() || p.called() != 1 {
+				t.Error("signed in a day later")
 			}
 		})
+	}
+}
+
+// doubted returns the provider of a session whose cookie, the second one of it,
+// is in doubt here: another replica has the third one, in the answer newer.
+func doubted(t *testing.T, edit func(*Config)) (p *rotator, newer *httptest.ResponseRecorder) {
+	t.Helper()
+	p = newBareRotator(t, edit)
+	p.b.now = p.b.now.Add(hour)
+	p.visit()
+	p.b.now = p.b.now.Add(hour)
+	p.elsewhere(func() {
+		var err error
+		if _, newer, err = p.ask(p.b.request()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	p.b.restart()
+	p.fail = ErrRevoked
+	if p.visit(); p.outcomes(outcomeSuperseded) != 1 {
+		t.Fatal("the cookie is not in doubt")
+	}
+	p.fail = nil
+	return p, newer
+}
+
+func TestASessionInDoubtIsOutForGoodAtItsEnd(t *testing.T) {
+	for _, idle := range []time.Duration{0, day} {
+		p, _ := doubted(t, func(c *Config) { c.IdleTimeout = idle })
+		end := p.b.now.Add(doubtFor)
+		s, err := p.b.m.Lookup(p.b.request())
+		if err != nil || !p.b.m.EndsAt(s).Equal(end) {
+			t.Fatalf("error %v, ends at %v, want %v", err, p.b.m.EndsAt(s), end)
+		}
+		p.b.now = end.Add(-time.Second)
+		w := httptest.NewRecorder()
+		if _, err := p.b.m.Extend(w, p.b.request(), s); err != nil || p.b.keep(w) > 0 {
+			t.Errorf("extended: error %v, or a cookie of it could take the place of a newer one", err)
+		}
+		if _, err := p.b.m.Live(t.Context(), s.ID); err != nil || !p.b.m.Alive(s) {
+			t.Errorf("by id: %v, want it alive", err)
+		}
+		p.b.now = end
+		if _, err := p.b.m.Live(t.Context(), s.ID); !errors.Is(err, ErrNone) || p.b.m.Alive(s) || p.b.m.AliveID(s.ID) {
+			t.Errorf("at the end of the doubt: by id: %v, want it over", err)
+		}
+		for range 3 { // what is forgotten of it begins no new doubt
+			p.b.now = p.b.now.Add(2 * hour)
+			p.b.sealed().cache.InvalidateAll()
+			p.b.sealed().kept.drop(s.ID)
+			if _, _, err := p.ask(p.b.request()); !errors.Is(err, ErrNone) || p.called() != 3 {
+				t.Fatalf("idle timeout %v: after the doubt: error %v, %d refreshes, want ErrNone and no more than before", idle, err, p.called())
+			}
+		}
+	}
+}
+
+func TestANewerCookieEndsTheDoubt(t *testing.T) {
+	for name, late := range map[string]time.Duration{"during it": 0, "long after it": 6 * doubtFor} {
+		for _, forget := range []bool{false, true} {
+			p, newer := doubted(t, nil)
+			older := p.b.request()
+			s, _ := p.b.m.Lookup(older)
+			p.b.now = p.b.now.Add(late)
+			p.b.keep(newer)
+			if forget {
+				p.b.sealed().cache.InvalidateAll()
+				p.b.sealed().kept.drop(s.ID)
+			}
+			if s, _, err := p.ask(p.b.request()); err != nil || s.Tokens.Refresh != "refresh-2" {
+				t.Fatalf("%s, forgotten=%v: the newer cookie: %v", name, forget, err)
+			}
+			if _, err := p.b.m.Live(t.Context(), s.ID); err != nil {
+				t.Errorf("%s, forgotten=%v: a token of the session: %v", name, forget, err)
+			}
+			if s, _, err := p.ask(older); !forget && (err != nil || s.Tokens.Refresh != "refresh-2") {
+				t.Errorf("%s: the older cookie leads elsewhere: %v", name, err)
+			}
+			p.b.now = p.b.now.Add(hour)
+			if p.visit(); !p.b.signedIn() {
+				t.Errorf("%s, forgotten=%v: signed out later", name, forget)
+			}
+		}
+	}
+}
+
+func TestACopyOfASessionInDoubtEndsWithIt(t *testing.T) {
+	p, _ := doubted(t, nil)
+	s, err := p.b.m.Lookup(p.b.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := p.b.m.Copy(p.b.request(), s, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.b.restart()
+	copied, err := p.b.m.Accept(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), raw)
+	if err != nil || !copied.End().Equal(p.b.now.Add(doubtFor)) {
+		t.Errorf("error %v, want a copy until the end of the doubt", err)
+	}
+}
+
+func TestASignOutWhileTheTokenIsRefusedIsCountedOnce(t *testing.T) {
+	p := newBareRotator(t, nil)
+	p.b.now = p.b.now.Add(2 * hour)
+	r := p.b.request()
+	p.hold, p.fail = make(chan struct{}), ErrRevoked
+	done := make(chan error)
+	go func() { _, _, err := p.ask(r); done <- err }()
+	<-p.busy
+	p.b.m.End(httptest.NewRecorder(), r)
+	close(p.hold)
+	if err := <-done; !errors.Is(err, ErrNone) {
+		t.Errorf("error = %v, want ErrNone", err)
+	}
+	if got := testutil.ToFloat64(p.b.m.metrics.ended.WithLabelValues("revoked")); got != 0 {
+		t.Errorf("ended %v times more", got)
+	}
+}
+
+func TestASignOutDuringTheDoubtHoldsForNewerCookies(t *testing.T) {
+	p, newer := doubted(t, nil)
+	p.b.m.End(httptest.NewRecorder(), p.b.request())
+	p.b.keep(newer)
+	if p.b.signedIn() {
+		t.Error("a newer cookie of a session that was signed out counts")
+	}
+}
+
+// Two replicas of which each has got the old cookie of a page's requests: one of
+// them is told that the token is used up.
+func TestTwoReplicasThatRefreshAtOnceSignNobodyOut(t *testing.T) {
+	for name, known := range map[string]bool{"the slower one has only seen the cookie": false, "it made the cookie": true} {
+		p := newBareRotator(t, nil)
+		slower := p.b.m
+		p.b.now = p.b.now.Add(hour - 30*time.Second)
+		if !known {
+			p.b.restart()
+			slower = p.b.m
+		}
+		old := p.b.request()
+		p.elsewhere(func() { p.visit() })
+		p.b.m = slower
+		if _, w, err := p.ask(old); (err == nil) == known || p.b.keep(w) > 0 {
+			t.Errorf("%s: the request with the old cookie: %v", name, err)
+		}
+		p.over = false // not every provider ends the family
+		p.visit()
+		p.b.now = p.b.now.Add(hour)
+		if p.visit(); !p.b.signedIn() {
+			t.Errorf("%s: signed out by the next refresh", name)
+		}
 	}
 }
 
@@ -627,7 +835,7 @@ func TestANewerCookieThatComesDuringARefreshIsNotEnded(t *testing.T) {
 }
 
 func TestATokenFromElsewhereIsNotKnownHere(t *testing.T) {
-	p := newRotator(t, func(c *Config) { c.KeepSuperseded = true })
+	p := newBareRotator(t, nil)
 	p.b.now = p.b.now.Add(hour)
 	p.visit() // kept here
 	p.b.now = p.b.now.Add(hour)
@@ -637,9 +845,7 @@ func TestATokenFromElsewhereIsNotKnownHere(t *testing.T) {
 	}
 	p.b.now = p.b.now.Add(2 * hour)
 	p.fail = ErrRevoked // it was refreshed elsewhere again
-	if got := p.visit(); got != "" {
-		t.Errorf("%q, want a session without tokens", got)
-	}
+	p.visit()
 }
 
 func TestActivityElsewhereKeepsASessionThatWasRefreshedHere(t *testing.T) {

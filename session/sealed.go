@@ -133,7 +133,8 @@ func (m *sealed) find(value string) *entry {
 	if err != nil {
 		return nil
 	}
-	s.unreadEnds = m.unreadEnd(s)
+	s.unreadEnds = s.unreadEnd()
+	m.ended.pardon(s.ID, s.generation)
 	value = strings.Clone(value)
 	if e := m.kept.get(s.ID); e != nil && s.copyEnds.IsZero() {
 		s.sealed = value
@@ -157,10 +158,20 @@ func (m *sealed) remember(value string, s *Session) *entry {
 
 // live says whether s is valid now: not ended, and before each of its clocks.
 func (m *sealed) live(e *entry, s *Session) bool {
-	return m.Now().Before(m.endsAt(e, s)) && !m.ended.has(s.ID)
+	return m.Now().Before(m.endsAt(e, s)) && !m.over(s.ID, s.generation)
 }
 
-func (m *sealed) endOf(s *Session) time.Time { return m.endsAt(s.entry, s) }
+// over says whether a session, as it was with the generation given, has ended
+// before its time.
+func (m *sealed) over(id string, generation int) bool {
+	from, listed := m.ended.endOf(id, generation)
+	return listed && !m.Now().Before(from)
+}
+
+func (m *sealed) endOf(s *Session) time.Time {
+	doubted, _ := m.ended.endOf(s.ID, s.generation)
+	return earliest(m.endsAt(s.entry, s), doubted)
+}
 
 func (m *sealed) endsAt(e *entry, s *Session) time.Time {
 	end := s.End()
@@ -178,7 +189,7 @@ func (m *sealed) alive(s *Session) bool {
 		return true
 	}
 	// The entry may have left the cache, and another one slid in its place.
-	return !m.ended.has(current.ID) && m.open(current.sealed) != nil
+	return m.open(current.sealed) != nil
 }
 
 func (m *sealed) touch(w http.ResponseWriter, r *http.Request, s *Session) (*Session, error) {
@@ -253,7 +264,7 @@ func (s *Session) slid(now time.Time, maxAge time.Duration) *Session {
 
 // handOut writes the cookie of s to w if r shows an older one.
 func (m *sealed) handOut(w http.ResponseWriter, r *http.Request, s *Session) error {
-	if !s.renewed {
+	if !s.renewed || m.doubted(s) {
 		return nil
 	}
 	if slices.Contains(m.Jar.Values(r), s.sealed) {
@@ -281,31 +292,35 @@ func (m *sealed) signOut(w http.ResponseWriter, r *http.Request) (*Session, erro
 	return all[0].entry.current.Load(), nil // a refresh may have ended since the look
 }
 
-// end puts s on the list of ended sessions, until no copy of its cookie and no
-// token minted for it can be valid any more: the absolute end, or without one
-// the end of the longest window that a cookie of the session can have.
+// end puts s on the list of ended sessions.
 func (m *sealed) end(s *Session, cause string) {
-	now := m.Now()
-	until := s.AbsoluteExpiresAt
-	if until.IsZero() {
-		if until = now.Add(m.MaxAge); s.ExpiresAt.After(until) {
-			until = s.ExpiresAt
-		}
-	}
-	m.ended.add(s.ID, until, now)
+	m.list(s, allStates, time.Time{})
 	m.kept.drop(s.ID)
 	m.metrics.ended.WithLabelValues(cause).Inc()
 }
 
+// list notes that the states of s up to a generation are over from the time
+// given, until no copy of its cookie and no token minted for it can be valid any
+// more: the absolute end, or without one the end of the longest window that a
+// cookie of the session can have.
+func (m *sealed) list(s *Session, generation int, from time.Time) {
+	now := m.Now()
+	until := s.AbsoluteExpiresAt
+	if until.IsZero() {
+		until = latest(s.ExpiresAt, now.Add(m.MaxAge))
+	}
+	m.ended.add(endedItem{id: s.ID, end: until, generation: generation, from: from}, now)
+}
+
 // byID knows no session by its id, only whether it was ended.
 func (m *sealed) byID(_ context.Context, id string) (*Session, error) {
-	if m.ended.has(id) {
+	if m.over(id, 0) {
 		return nil, ErrNone
 	}
 	return nil, nil
 }
 
-func (m *sealed) aliveID(id string) bool { return !m.ended.has(id) }
+func (m *sealed) aliveID(id string) bool { return !m.over(id, 0) }
 
 func (m *sealed) seal(s *Session) (string, error) {
 	r, err := toRecord(s, m.Version)

@@ -38,14 +38,23 @@ const (
 	// where that is much of its life, a fifth of its life is.
 	refreshAhead = time.Minute
 	// refreshTimeout bounds a refresh: the call for tokens, and those about the
-	// person.
-	refreshTimeout = 20 * time.Second
+	// person. It is long, because a provider that answers late has used up the old
+	// token: the new one must not be lost.
+	refreshTimeout = 90 * time.Second
+	// patience is how long requests wait for a refresh while the tokens are good,
+	// longPatience if the one that upstreams are to get is over. Then they go on
+	// with what there is.
+	patience, longPatience = 5 * time.Second, 20 * time.Second
 	// After a failure a session waits this long, then twice as long, at most
 	// refreshWaitMax.
 	refreshWait, refreshWaitMax = 5 * time.Second, time.Minute
 	// keepOld is how long a session's older cookies lead to its newest state,
 	// counted from when the browser first showed the newest cookie.
 	keepOld = time.Minute
+	// doubtFor is how long a session goes on whose refresh token is not accepted
+	// and may just have been used by another process: long enough for a newer
+	// cookie, wherever it is, to come here.
+	doubtFor = 5 * time.Minute
 )
 
 // The outcomes of a refresh, as the metric has them.
@@ -106,45 +115,46 @@ func (c *Config) readAgainAt(s *Session, now time.Time) time.Time {
 }
 
 // unreadEnd returns when s ends because its person cannot be read again any
-// more, the zero time for never: it had a refresh token, which was dropped after
-// a refresh. Who revokes that person has no other way to this session. A copy
-// ends after a day in any case, and a session that never had a refresh token is
-// not meant.
-func (c *Config) unreadEnd(s *Session) time.Time {
-	if c.ValidateInterval == 0 || s.Tokens.Refresh != "" || s.generation == 0 || !s.copyEnds.IsZero() {
+// more, the zero time for never: it had a refresh token, which did not fit the
+// cookie. Who revokes that person has no other way to this session. A copy ends
+// after a day in any case, and a session that never had a refresh token is not
+// meant.
+func (s *Session) unreadEnd() time.Time {
+	if s.Tokens.Refresh != "" || s.generation == 0 || !s.copyEnds.IsZero() {
 		return time.Time{}
 	}
 	return s.lastRead().Add(maxStale)
 }
 
-// maybeSuperseded says whether the cookie that s was opened from may be an older
-// one than the browser's newest, whose refresh token somebody has used since:
-// this process did not write it, and it has been due for so long that whoever
-// was to refresh it has. With due tokens this is as long after their end as they
-// were due before it.
-func (c *Config) maybeSuperseded(s *Session, now time.Time) bool {
-	due, margin := c.refreshAt(s), refreshAhead
-	if left := s.Tokens.AccessExpiry.Sub(due); left > 0 {
-		margin = min(margin, left)
+// A flight is a refresh under way. Requests wait for it until a time.
+type flight struct {
+	done  chan struct{}
+	until time.Time
+}
+
+// newFlight returns a refresh of s that begins at now.
+func newFlight(s *Session, now time.Time) *flight {
+	wait := patience
+	if end := s.Tokens.end(); !end.IsZero() && !now.Before(end) {
+		wait = longPatience
 	}
-	return !s.known && now.After(due.Add(2*margin))
+	return &flight{make(chan struct{}), time.Now().Add(wait)}
 }
 
-// goesOnUnread says whether s may go on without a refresh token at now.
-func (c *Config) goesOnUnread(s *Session, now time.Time) bool {
-	return c.ValidateInterval == 0 || now.Before(s.lastRead().Add(maxStale))
+// wait returns when f has ended, when it takes too long, or when ctx ends.
+func (f *flight) wait(ctx context.Context) {
+	ctx, cancel := context.WithDeadline(ctx, f.until)
+	defer cancel()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+	}
 }
-
-// A flight is a refresh under way.
-type flight struct{ done chan struct{} }
 
 func (m *sealed) refresh(ctx context.Context, s *Session) (*Session, error) {
 	e := m.claim(s)
 	if f := m.join(ctx, e); f != nil {
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-		}
+		f.wait(ctx)
 	}
 	now := e.current.Load()
 	if !m.live(e, now) {
@@ -172,10 +182,10 @@ func (m *sealed) join(ctx context.Context, e *entry) *flight {
 		return e.flight
 	}
 	now, s := m.Now(), e.current.Load()
-	if !m.live(e, s) || !m.refreshDue(s, now) || now.Before(e.retryAt) {
+	if !m.live(e, s) || !m.refreshDue(s, now) || now.Before(e.retryAt) || m.doubted(s) {
 		return nil
 	}
-	e.flight = &flight{done: make(chan struct{})}
+	e.flight = newFlight(s, now)
 	go m.fly(context.WithoutCancel(ctx), e, s, e.flight)
 	return e.flight
 }
@@ -215,12 +225,9 @@ func (m *sealed) settle(e *entry, was *Session, got *Refreshed, err error) strin
 		}
 	case errors.Is(err, ErrRevoked) && s.generation > was.generation:
 		return outcomeSuperseded // a newer cookie has come in from elsewhere
-	case errors.Is(err, ErrRevoked) && m.KeepSuperseded && m.maybeSuperseded(s, now) && m.goesOnUnread(s, now):
-		if m.live(e, s) {
-			_ = m.install(e, s.refreshed(&Refreshed{User: s.User, Stale: true}, now)) // else the next request tries again
-		}
-		return outcomeSuperseded
-	case errors.Is(err, ErrRevoked), errors.Is(err, ErrBarred):
+	case errors.Is(err, ErrRevoked):
+		return m.doubt(e, s, now)
+	case errors.Is(err, ErrBarred):
 		if m.live(e, s) {
 			m.end(s, "revoked")
 		}
@@ -233,6 +240,38 @@ func (m *sealed) settle(e *entry, was *Session, got *Refreshed, err error) strin
 	}
 	e.failures, e.retryAt = 0, m.readAgainAt(e.current.Load(), now)
 	return outcomeSuccess
+}
+
+// doubt settles that the provider does not take the refresh token of s, the
+// current state of e, and returns the outcome. Either the person was revoked, or
+// another process has used the token. Only the latter can still be followed by a
+// newer cookie, so this state of the session is over, and a newer one is not.
+//
+// A token that came to this process is taken for revoked: out at once. One from a
+// cookie may have been used by another replica just now, or by this one before it
+// was started anew, and the browser may not have heard of it yet; then the state
+// goes on for doubtFor, but not without the token that upstreams are to get.
+func (m *sealed) doubt(e *entry, s *Session, now time.Time) string {
+	if !m.live(e, s) {
+		return outcomeRevoked
+	}
+	var from time.Time
+	if !s.known {
+		from = earliest(now.Add(doubtFor), s.Tokens.end())
+	}
+	m.list(s, s.generation, from)
+	if now.Before(from) {
+		return outcomeSuperseded
+	}
+	m.metrics.ended.WithLabelValues("revoked").Inc()
+	return outcomeRevoked
+}
+
+// doubted says whether s may be over soon, see [sealed.doubt]. No cookie is made
+// of it then: the browser may get a newer one at the same time, and would lose it.
+func (m *sealed) doubted(s *Session) bool {
+	_, listed := m.ended.endOf(s.ID, s.generation)
+	return listed
 }
 
 // refreshed returns a copy of s with what the provider answered at now.
@@ -258,12 +297,15 @@ func (s *Session) lastRead() time.Time {
 
 // install seals s and makes it the current state of e, whose mutex is held.
 func (m *sealed) install(e *entry, s *Session) error {
+	had := s.Tokens.Refresh != ""
 	value, _, err := m.fit(s)
 	if err != nil {
 		return fmt.Errorf("session: %w", err)
 	}
+	if had && s.Tokens.Refresh == "" {
+		m.Log.Warn("the refresh token does not fit the session cookie any more; the session ends a day after the person was read", "provider", s.User.Provider, "user", s.User.ID)
+	}
 	s.sealed, s.entry, s.renewed, s.known = value, e, true, true
-	s.unreadEnds = m.unreadEnd(s)
 	e.release.Store(0)
 	e.current.Store(s)
 	m.cache.Set(value, e)
@@ -295,18 +337,21 @@ func (e *entry) adopt(s *Session) {
 }
 
 // fit seals s. Tokens that do not fit the cookie are left out, and dropped says
-// so: first those for upstreams, then the refresh token.
+// so: first those for upstreams, then the refresh token, without which the session
+// has another end. That counts as a generation, so that its cookie tells.
 func (m *sealed) fit(s *Session) (value string, dropped bool, err error) {
 	value, err = m.seal(s)
 	for _, fewer := range []Tokens{{Refresh: s.Tokens.Refresh, AccessExpiry: s.Tokens.AccessExpiry}, {}} {
 		if err != nil || m.Jar.Fits(value) || s.Tokens == fewer || s.Tokens == (Tokens{}) {
 			continue
 		}
-		s.Tokens, dropped = fewer, true
-		if fewer.Refresh == "" {
+		if s.Tokens.Refresh != fewer.Refresh {
 			s.refreshAt = time.Time{}
+			s.generation++
 		}
+		s.Tokens, dropped = fewer, true
 		value, err = m.seal(s)
 	}
+	s.unreadEnds = s.unreadEnd()
 	return value, dropped, err
 }

@@ -3,7 +3,9 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,6 +209,114 @@ func TestATokenThatAnotherReplicaRenewedEndsNothing(t *testing.T) {
 			t.Errorf("Refresh: error %v, renewed elsewhere %v", err, renewed)
 		}
 		w.mustVisit("afterwards", m, &b)
+	})
+}
+
+// A rotating provider takes each refresh token once. It answers after a while, and
+// calls answered then.
+type rotating struct {
+	mu       sync.Mutex
+	n        int // of the refresh token that is good
+	takes    time.Duration
+	answered func()
+}
+
+func (p *rotating) tokens() session.Tokens {
+	return session.Tokens{Refresh: fmt.Sprint("refresh-", p.n), Access: fmt.Sprint("access-", p.n), AccessExpiry: time.Now().Add(time.Hour)}
+}
+
+func (p *rotating) refresh(ctx context.Context, s *session.Session) (*session.Refreshed, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.Tokens.Refresh != p.tokens().Refresh {
+		return nil, fmt.Errorf("%w: used before", session.ErrRevoked)
+	}
+	p.n++
+	select {
+	case <-time.After(p.takes):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p.answered()
+	return &session.Refreshed{User: s.User, Tokens: p.tokens()}, nil
+}
+
+// The old token is used up as soon as the provider has it: nobody may try it
+// again, here or at another replica, before the new one is saved.
+func TestNewTokensAreNotLostHoweverLongTheyTake(t *testing.T) {
+	for name, tt := range map[string]struct {
+		takes        time.Duration // the provider, to answer
+		cut, allDown time.Duration // from then on: the store cannot be reached by the replica, or by any
+	}{
+		"the provider takes a minute":                       {time.Minute, 0, 0},
+		"the store cannot be reached for 50 s after that":   {time.Minute, 50 * time.Second, 0},
+		"the store is down for a minute after the answer":   {time.Second, 0, time.Minute},
+		"the store is down for nine minutes after a minute": {time.Minute, 0, 9 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTime(t, func(t *testing.T, w *world) {
+				p := &rotating{takes: tt.takes}
+				edit := func(c *session.Config) { c.MaxAge, c.UpdateAge, c.RefreshTokens = 24*time.Hour, time.Hour, p.refresh }
+				both := []*session.Manager{w.process(edit), w.process(edit)}
+				p.answered = func() {
+					for i, down := range []time.Duration{max(tt.cut, tt.allDown), tt.allDown} {
+						w.faults[i].Down.Store(down > 0)
+						time.AfterFunc(down, func() { w.faults[i].Down.Store(false) })
+					}
+				}
+				var b storetest.Browser
+				b.SignIn(t, both[0], alice(), p.tokens())
+				time.Sleep(59 * time.Minute)
+				var s *session.Session
+				for range 14 * 12 {
+					for i, m := range both {
+						var err error
+						if s, err = m.Lookup(b.Request()); errors.Is(err, session.ErrUnavailable) {
+							continue
+						}
+						asked := time.Now()
+						if err == nil {
+							s, err = m.Refresh(t.Context(), s)
+						}
+						if err != nil || time.Since(asked) > 20*time.Second {
+							t.Fatalf("replica %d: %v after %v", i, err, time.Since(asked))
+						}
+					}
+					time.Sleep(5 * time.Second)
+				}
+				if s.Tokens.Refresh != "refresh-1" {
+					t.Errorf("%s in the end, want refresh-1", s.Tokens.Refresh)
+				}
+			})
+		})
+	}
+}
+
+func TestClosingWaitsForAProviderAndNotForLong(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		c := storetest.Config(t, w.store.Another())
+		c.RefreshTokens = func(ctx context.Context, _ *session.Session) (*session.Refreshed, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		m, err := session.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b storetest.Browser
+		b.SignIn(t, m, alice(), session.Tokens{Refresh: "r", AccessExpiry: time.Now().Add(time.Minute)})
+		time.Sleep(50 * time.Second)
+		s, err := m.Lookup(b.Request())
+		if err == nil {
+			_, err = m.Refresh(t.Context(), s)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if m.Close(); time.Since(begun) != 20*time.Second {
+			t.Errorf("closed after %v, want 20s", time.Since(begun))
+		}
 	})
 }
 

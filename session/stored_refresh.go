@@ -9,11 +9,16 @@ import (
 
 const (
 	// lockFor is how long the right to refresh a session lasts: longer than the
-	// call for tokens, so that nobody else begins before it has ended.
-	lockFor = 30 * time.Second
-	// saveTimeout is how long new tokens are tried to be saved: the old ones are
-	// worth nothing any more.
+	// call for tokens and a try to save them, so that nobody else begins before
+	// that has ended.
+	lockFor = refreshTimeout + 2*saveTimeout
+	// saveTimeout is how long new tokens are tried to be saved, and saveTries how
+	// often: the old ones are worth nothing any more. Meanwhile no other refresh of
+	// the session begins here, and requests wait no longer than for any.
 	saveTimeout = 30 * time.Second
+	saveTries   = 20
+	// callAfterClose is how long a call for tokens goes on after close.
+	callAfterClose = 20 * time.Second
 	// Whoever does not get the right looks again after this long, then after
 	// twice as long.
 	firstLook, longestLook = 50 * time.Millisecond, time.Second
@@ -22,10 +27,7 @@ const (
 func (t *stored) refresh(ctx context.Context, s *Session) (*Session, error) {
 	h := s.held
 	if f := t.joinFlight(ctx, h); f != nil {
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-		}
+		f.wait(ctx)
 	}
 	if h.dead.Load() {
 		return nil, ErrNone
@@ -42,11 +44,11 @@ func (t *stored) joinFlight(ctx context.Context, h *held) *flight {
 	if h.flight != nil {
 		return h.flight
 	}
-	now := t.Now()
-	if h.dead.Load() || !t.refreshDue(h.current.Load(), now) || now.Before(h.retryAt) {
+	now, s := t.Now(), h.current.Load()
+	if h.dead.Load() || !t.refreshDue(s, now) || now.Before(h.retryAt) {
 		return nil
 	}
-	f := &flight{done: make(chan struct{})}
+	f := newFlight(s, now)
 	if !t.waitedFor(func() { t.fly(context.WithoutCancel(ctx), h, f) }) {
 		return nil
 	}
@@ -134,9 +136,12 @@ func (t *stored) reread(ctx context.Context, h *held) (*Row, *Session, error) {
 // callProvider makes the call for the tokens of s, whose row is locked, and
 // settles what follows.
 func (t *stored) callProvider(ctx context.Context, h *held, row *Row, s *Session) (outcome string, err error) {
-	// The end of this process does not end it: the token is worth nothing then.
+	// The end of this process does not end it at once: the token is worth nothing
+	// then.
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	stop := context.AfterFunc(t.ctx, func() { time.AfterFunc(callAfterClose, cancel) })
 	got, err := t.RefreshTokens(call, s)
+	stop()
 	cancel()
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
@@ -146,7 +151,7 @@ func (t *stored) callProvider(ctx context.Context, h *held, row *Row, s *Session
 	}
 	switch {
 	case err == nil:
-		return t.save(ctx, h, row, s, got, now)
+		return t.save(context.WithoutCancel(ctx), h, row, s, got, now)
 	case errors.Is(err, ErrRevoked), errors.Is(err, ErrBarred):
 		return t.giveUp(ctx, h, row, err)
 	}
@@ -156,7 +161,7 @@ func (t *stored) callProvider(ctx context.Context, h *held, row *Row, s *Session
 	return outcomeUnavailable, err
 }
 
-// save keeps what the provider answered.
+// save keeps what the provider answered, for as long as it takes.
 func (t *stored) save(ctx context.Context, h *held, row *Row, s *Session, got *Refreshed, now time.Time) (string, error) {
 	next := s.refreshed(got, now.UTC())
 	c, err := t.sealTokens(next)
@@ -167,11 +172,8 @@ func (t *stored) save(ctx context.Context, h *held, row *Row, s *Session, got *R
 	if !got.Stale {
 		user = &next.User
 	}
-	saved := false
-	if err := t.patiently(ctx, "save_refresh", func(ctx context.Context) (err error) {
-		saved, err = t.Store.SaveRefresh(ctx, h.id, row.Credential.Version, c, user, now.Truncate(time.Millisecond).UTC())
-		return err
-	}); err != nil {
+	saved, err := t.saveTokens(ctx, h, c, user, now.Truncate(time.Millisecond).UTC())
+	if err != nil {
 		return outcomeUnavailable, fmt.Errorf("session: new tokens could not be saved: %w", err)
 	}
 	t.forget(Change{Sessions: []string{h.id}})
@@ -196,6 +198,24 @@ func (t *stored) save(ctx context.Context, h *held, row *Row, s *Session, got *R
 		return outcomeSuperseded, nil
 	}
 	return outcomeSuccess, nil
+}
+
+// saveTokens replaces the credential of h by c, its next version, and says whether
+// it did. A store that is down is tried for minutes.
+func (t *stored) saveTokens(ctx context.Context, h *held, c *Credential, user *User, now time.Time) (saved bool, err error) {
+	for range saveTries {
+		try, cancel := context.WithTimeout(ctx, saveTimeout)
+		err = t.patiently(try, "save_refresh", func(ctx context.Context) (err error) {
+			saved, err = t.Store.SaveRefresh(ctx, h.id, c.Version-1, c, user, now)
+			return err
+		})
+		cancel()
+		if !errors.Is(err, ErrUnavailable) || t.ctx.Err() != nil {
+			break
+		}
+		t.Log.WarnContext(ctx, "new tokens could not be saved yet; tried on", "session", h.id, "err", err)
+	}
+	return saved, err
 }
 
 // giveUp ends a session whose tokens the provider does not renew, unless another

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,8 +12,8 @@ import (
 	"time"
 )
 
-// every5 has people read again after five minutes; upstreams get our own token.
-func every5(c *Config) { c.ValidateInterval, c.KeepSuperseded = 5*time.Minute, true }
+// every5 has people read again after five minutes.
+func every5(c *Config) { c.ValidateInterval = 5 * time.Minute }
 
 func TestThePersonIsReadAgainWhenTheIntervalIsOver(t *testing.T) {
 	tests := []struct {
@@ -123,22 +124,17 @@ func TestAPersonWhoIsNotReadIsAskedForOnceAnInterval(t *testing.T) {
 }
 
 func TestARevokedPersonIsOutAtTheNextReading(t *testing.T) {
-	tests := []struct {
-		name    string
+	for name, tt := range map[string]struct {
 		restart bool
 		after   time.Duration
 		outcome string
 	}{
-		{"known here", false, 5 * time.Minute, outcomeRevoked},
-		{"known here, after a night", false, 12 * hour, outcomeRevoked},
-		{"after a restart", true, 5 * time.Minute, outcomeRevoked},
-		{"after a restart, just before somebody else must have refreshed", true, 7 * time.Minute, outcomeRevoked},
-		{"after a restart, when somebody else may have", true, 7*time.Minute + time.Second, outcomeSuperseded},
-		{"after a restart, in the last second of the day", true, day - time.Second, outcomeSuperseded},
-		{"after a restart and a day", true, day, outcomeRevoked},
-	}
-	for _, tt := range tests {
-		p := newRotator(t, every5)
+		"known here":                {false, 5 * time.Minute, outcomeRevoked},
+		"known here, after a night": {false, 12 * hour, outcomeRevoked},
+		"after a restart":           {true, 5 * time.Minute, outcomeSuperseded},
+		"after a restart and a day": {true, day, outcomeSuperseded},
+	} {
+		p := newBareRotator(t, every5)
 		p.fail = ErrRevoked
 		p.b.now = p.b.now.Add(tt.after)
 		if tt.restart {
@@ -146,32 +142,50 @@ func TestARevokedPersonIsOutAtTheNextReading(t *testing.T) {
 		}
 		_, _, err := p.ask(p.b.request())
 		if got := p.outcomes(tt.outcome); got != 1 || (err == nil) != (tt.outcome == outcomeSuperseded) {
-			t.Errorf("%s: %v times %s, error %v", tt.name, got, tt.outcome, err)
+			t.Errorf("%s: %v times %s, error %v", name, got, tt.outcome, err)
+		}
+		if p.b.now = p.b.now.Add(doubtFor); p.b.signedIn() {
+			t.Errorf("%s: signed in five minutes later", name)
 		}
 	}
 }
 
-// Whoever revokes a person has no way to a session whose token was dropped.
+// tooLong is a refresh token that fits no cookie.
+func (p *rotator) tooLong(now time.Time) Tokens {
+	return Tokens{Refresh: incompressible(30000), AccessExpiry: now.Add(p.life)}
+}
+
+// Whoever revokes a person has no way to a session whose token did not fit.
 func TestASessionThatLostItsTokenEndsADayAfterThePersonWasRead(t *testing.T) {
-	for _, restart := range []bool{false, true} {
-		p := newRotator(t, every5)
-		p.b.now = p.b.now.Add(12 * hour)
-		p.visit() // read, and the day begins
+	for name, tt := range map[string]struct{ atSignIn, restart bool }{
+		"at a refresh": {false, false}, "at a refresh, and a restart": {false, true},
+		"at sign-in": {true, false}, "at sign-in, and a restart": {true, true},
+	} {
+		var log bytes.Buffer
+		p := newRotator(t, func(c *Config) {
+			c.Log = slog.New(slog.NewTextHandler(&log, nil))
+			c.RefreshTokens = func(_ context.Context, s *Session) (*Refreshed, error) {
+				return &Refreshed{User: s.User, Tokens: Tokens{Refresh: incompressible(30000)}}, nil
+			}
+		})
 		first := p.b.request()
-		p.fail = ErrRevoked // somebody else has used the token
-		p.b.now = p.b.now.Add(hour)
-		p.b.restart()
-		if got := p.visit(); got != "" {
-			t.Fatalf("%q, want a session without tokens", got)
+		if tt.atSignIn {
+			p.signIn(p.tooLong(p.b.now))
+			first = p.b.request()
+		} else {
+			p.b.now = p.b.now.Add(12 * hour)
+			if got := p.visit(); got != "" || strings.Count(log.String(), "does not fit the session cookie") != 1 {
+				t.Errorf("%s: %q, and the log says\n%s", name, got, &log)
+			}
 		}
-		if restart {
+		end := p.b.now.Add(day)
+		if tt.restart {
 			p.b.restart()
 		}
-		end := p.b.now.Add(23 * hour)
 		p.b.now = end.Add(-time.Second)
 		s, w, err := p.ask(p.b.request())
 		if err != nil || !s.End().Equal(end) || !p.b.m.EndsAt(s).Equal(end) {
-			t.Fatalf("restarted=%v: error %v in the last second, ends at %v, want %v", restart, err, s.End(), end)
+			t.Fatalf("%s: error %v in the last second, ends at %v, want %v", name, err, s.End(), end)
 		}
 		p.b.keep(w)
 		raw, err := p.b.m.Copy(p.b.request(), s, false)
@@ -186,38 +200,28 @@ func TestASessionThatLostItsTokenEndsADayAfterThePersonWasRead(t *testing.T) {
 			p.b.now = end.Add(-time.Second / 2)
 			longer, err := p.b.m.Extend(httptest.NewRecorder(), p.b.request(), s)
 			if err != nil || !longer.End().Equal(end) {
-				t.Errorf("restarted=%v: %s, extended: error %v, want the same end", restart, what, err)
+				t.Errorf("%s: %s, extended: error %v, want the same end", name, what, err)
 			}
 		}
-		p.b.now = end
-		if p.b.signedIn() {
-			t.Errorf("restarted=%v: signed in a day after the person was read", restart)
+		if p.b.now = end; p.b.signedIn() {
+			t.Errorf("%s: signed in a day after the person was read", name)
 		}
-		if _, _, err := p.ask(first); !errors.Is(err, ErrNone) {
-			t.Errorf("restarted=%v: with the cookie from before: error %v, want ErrNone", restart, err)
+		if _, _, err := p.ask(first); !tt.restart && !errors.Is(err, ErrNone) {
+			t.Errorf("%s: with the cookie from before: error %v, want ErrNone", name, err)
 		}
-	}
-}
-
-func TestWithoutTheIntervalASessionThatLostItsTokenGoesOn(t *testing.T) {
-	p := newRotator(t, func(c *Config) { c.KeepSuperseded = true })
-	p.b.now = p.b.now.Add(2 * day)
-	p.b.restart()
-	p.fail = ErrRevoked
-	p.visit()
-	if p.b.now = p.b.now.Add(3 * day); !p.b.signedIn() {
-		t.Error("signed out")
 	}
 }
 
 // An end that was put down before, for a session that lost its token, must not let
 // an older cookie outlive the sign-out.
 func TestSignOutOfASessionThatLostItsTokenHoldsForOlderCookies(t *testing.T) {
-	p := newRotator(t, every5)
-	p.b.now = p.b.now.Add(hour)
-	p.b.restart()
+	p := newRotator(t, func(c *Config) {
+		c.RefreshTokens = func(_ context.Context, s *Session) (*Refreshed, error) {
+			return &Refreshed{User: s.User, Tokens: Tokens{Refresh: incompressible(30000)}}, nil
+		}
+	})
 	older := p.b.request()
-	p.fail = ErrRevoked
+	p.b.now = p.b.now.Add(hour)
 	p.visit()
 	p.b.m.End(httptest.NewRecorder(), p.b.request())
 	p.b.now = p.b.now.Add(2 * day)
@@ -237,57 +241,6 @@ func TestALostCookieAfterAReadingEndsNothing(t *testing.T) {
 		s, w, err := p.ask(first)
 		if want := fmt.Sprint("access-", i+1); err != nil || s.Tokens.Access != want || w.Header().Get("Set-Cookie") == "" {
 			t.Fatalf("reading %d: error %v, want %s and its cookie", i+1, err, want)
-		}
-	}
-}
-
-func TestAnOlderCookieOnAnotherReplicaIsJudgedByWhenItsReadingWasDue(t *testing.T) {
-	p := newRotator(t, every5)
-	older := p.b.request()
-	p.b.now = p.b.now.Add(5 * time.Minute)
-	p.visit()
-	p.b.now = p.b.now.Add(2*time.Minute + time.Second) // its access token is good for most of an hour
-	p.b.restart()
-	s, _, err := p.ask(older)
-	if err != nil || s.Tokens != (Tokens{}) {
-		t.Errorf("error %v, want the session without tokens", err)
-	}
-}
-
-// What decides whether a token may be superseded was written for tokens that are
-// due at their own time.
-func TestWithoutTheIntervalSupersededIsJudgedByTheEndOfTheToken(t *testing.T) {
-	came := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	for _, life := range []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute, hour, day} {
-		s := &Session{CreatedAt: came, Tokens: Tokens{Refresh: "r", AccessExpiry: came.Add(life)}}
-		s.refreshAt = s.Tokens.dueAt(came)
-		over := s.Tokens.AccessExpiry.Add(min(time.Minute, life/5))
-		for _, c := range []Config{{}, {ValidateInterval: 2 * day}} {
-			if c.maybeSuperseded(s, over) || !c.maybeSuperseded(s, over.Add(1)) {
-				t.Errorf("tokens of %v, interval %v: not from %v on", life, c.ValidateInterval, over)
-			}
-		}
-		known := &Session{CreatedAt: came, Tokens: s.Tokens, refreshAt: s.refreshAt, known: true}
-		if (&Config{}).maybeSuperseded(known, over.Add(day)) {
-			t.Errorf("tokens of %v: what came to this process is taken for somebody else's", life)
-		}
-	}
-}
-
-func TestWithTheIntervalSupersededIsJudgedByWhenTheReadingWasDue(t *testing.T) {
-	came := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	c := Config{ValidateInterval: 5 * time.Minute}
-	for name, tt := range map[string]struct {
-		expiry time.Time
-		want   time.Duration
-	}{
-		"a good token":                       {came.Add(hour), 7 * time.Minute},
-		"no end told":                        {time.Time{}, 7 * time.Minute},
-		"a token that ends half a minute on": {came.Add(5*time.Minute + 30*time.Second), 6 * time.Minute},
-	} {
-		s := &Session{CreatedAt: came, Tokens: Tokens{Refresh: "r", AccessExpiry: tt.expiry}}
-		if at := came.Add(tt.want); c.maybeSuperseded(s, at) || !c.maybeSuperseded(s, at.Add(1)) {
-			t.Errorf("%s: not from %v on", name, tt.want)
 		}
 	}
 }

@@ -129,7 +129,7 @@ func (a *app) buildSessions(sealer *cookie.Sealer, jar *cookie.Jar, tokens *toke
 		IdleTimeout: s.IdleTimeout, ValidateInterval: s.ValidateInterval, Version: s.Version, ForgetOnClose: !s.RememberMe, Registerer: a.metrics, Log: a.log,
 		Store: a.store, StoreTimeout: s.StoreTimeout, AuditRetention: s.AuditRetention,
 		CacheBytes: uint64(s.CacheMB) << 20, CacheEntries: s.CacheEntries,
-		RefreshTokens: refresher.Refresh, DiscardTokens: refresher.Discard, KeepSuperseded: id.Authorization == identity.AuthorizationJWT,
+		RefreshTokens: refresher.Refresh, DiscardTokens: refresher.Discard,
 	}); err != nil {
 		return err
 	}

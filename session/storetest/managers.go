@@ -230,6 +230,22 @@ func (f *Faults) Delete(ctx context.Context, which session.Selection) ([]string,
 	return f.Store.Delete(ctx, which)
 }
 
+// LockRefresh is that of the Store, with faults.
+func (f *Faults) LockRefresh(ctx context.Context, id string, version int, now, until time.Time) (bool, error) {
+	if err := f.call(); err != nil {
+		return false, err
+	}
+	return f.Store.LockRefresh(ctx, id, version, now, until)
+}
+
+// SaveRefresh is that of the Store, with faults.
+func (f *Faults) SaveRefresh(ctx context.Context, id string, version int, c *session.Credential, user *session.User, now time.Time) (bool, error) {
+	if err := f.call(); err != nil {
+		return false, err
+	}
+	return f.Store.SaveRefresh(ctx, id, version, c, user, now)
+}
+
 // Watch is that of the Store, with faults.
 func (f *Faults) Watch(ctx context.Context, on func(session.Change)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
