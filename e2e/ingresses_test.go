@@ -233,7 +233,11 @@ func toldByClients() []string {
 func applicationIsToldNothingElse(t *testing.T, s *site) {
 	lines := []string{"Accept: application/json"}
 	for _, name := range toldByClients() {
-		lines = append(lines, name+": /admin/users")
+		value := "/admin/users"
+		if strings.Contains(name, "Method") { // else there is nothing to judge, and authproxy refuses
+			value = "BREW"
+		}
+		lines = append(lines, name+": "+value)
 	}
 	v := s.guest("alice")
 	v.opens(t, "/app")
@@ -241,7 +245,7 @@ func applicationIsToldNothingElse(t *testing.T, s *site) {
 		res, body := g.sends(t, "GET", "/public/x", lines...)
 		got := receivedBy(t, res, []byte(body))
 		for name, values := range got.Headers {
-			if strings.Contains(strings.Join(values, " "), "/admin/users") {
+			if all := strings.Join(values, " "); strings.Contains(all, "/admin/users") || strings.Contains(all, "BREW") {
 				t.Errorf("with a request of %s the application got %s: %q", who, name, values)
 			}
 		}
