@@ -9,7 +9,6 @@ import (
 
 	"authproxy/cookie"
 	"authproxy/identity"
-	"authproxy/page"
 )
 
 // Extras are what one upstream gets besides what all of them do.
@@ -78,9 +77,8 @@ func (e *extras) of(p *Proxy, x *exchange) (extra, error) {
 			size += len(v)
 		}
 	}
-	if err := (&identity.TooLargeError{Bytes: size}); size > identity.MaxHeaderBytes {
-		return out, &page.Error{Status: http.StatusForbidden, Code: "identity_too_large", Err: err,
-			Message: "There is more about you than the application can be told.", Hint: "For the operator: " + err.Error()}
+	if size > identity.MaxHeaderBytes {
+		return out, p.tooLarge(&x.original, who, "There is more about you than the application can be told.", &identity.TooLargeError{Bytes: size})
 	}
 	out.authorization = e.authorization(who)
 	if who == nil {

@@ -87,6 +87,9 @@ func TestExtraHeadersThatAreTooLargeAreRefused(t *testing.T) {
 	if res.StatusCode != http.StatusForbidden || res.json(t)["error"] != "identity_too_large" {
 		t.Errorf("answer = %d %s, want 403 identity_too_large", res.StatusCode, res.body)
 	}
+	if res := w.do(ask{target: "/a", header: browser(w.signIn(u))}); !strings.Contains(res.body, "alice@example.com") || !strings.Contains(res.body, "prompt=select_account") {
+		t.Errorf("the page does not say who is refused, or offers no other account:\n%s", res.body)
+	}
 }
 
 func TestAnApplicationGetsItsCredentials(t *testing.T) {

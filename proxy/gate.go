@@ -250,12 +250,23 @@ func (p *Proxy) ownPage(o *original) error {
 }
 
 func (p *Proxy) forbidden(o *original, v verdict) error {
-	e := &page.Error{
+	return p.refusalOf(o, v.who, &page.Error{
 		Status: http.StatusForbidden, Message: "You may not open this page: " + sentence(v.decision.Reason) + ".", Rule: v.decision.Rule,
-	}
-	if v.who != nil {
-		e.User = person(v.who)
-		e.SwitchAccount = p.switchAccount(o)
+	})
+}
+
+// tooLarge is the answer where who cannot be described to the application.
+func (p *Proxy) tooLarge(o *original, who *identity.Who, message string, err error) error {
+	return p.refusalOf(o, who, &page.Error{
+		Status: http.StatusForbidden, Code: "identity_too_large", Err: err, Message: message, Hint: "For the operator: " + err.Error(),
+	})
+}
+
+// refusalOf is e, which says who is refused, unless that is nobody, and offers
+// another account.
+func (p *Proxy) refusalOf(o *original, who *identity.Who, e *page.Error) error {
+	if who != nil {
+		e.User, e.SwitchAccount = person(who), p.switchAccount(o)
 	}
 	return e
 }
@@ -269,11 +280,10 @@ func sentence(reason string) string {
 }
 
 func (p *Proxy) notAdmitted(o *original, who *identity.Who) error {
-	return &page.Error{
+	return p.refusalOf(o, who, &page.Error{
 		Status: http.StatusForbidden, Code: "not_admitted", Title: "This account has no access",
 		Message: "You are signed in, but this account may not use the application (any more).",
-		User:    person(who), SwitchAccount: p.switchAccount(o),
-	}
+	})
 }
 
 // person is what somebody is called on a page.

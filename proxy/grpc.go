@@ -56,15 +56,16 @@ func grpcStatus(status int) int {
 
 // passTrailers hands the trailers of a gRPC call on, except for names that no
 // client may use, and drops all others: some servers merge trailers into the
-// headers (RFC 9110, section 6.5.1).
+// headers (RFC 9110, section 6.5.1). It is a gRPC call if the upstream sees one: a
+// client that names Content-Type in Connection has it taken out.
 func (p *Proxy) passTrailers(in, out *http.Request) {
 	out.Trailer = nil
-	if !isGRPC(in.Header) || len(in.Trailer) == 0 || out.Body == nil {
+	if !isGRPC(out.Header) || len(in.Trailer) == 0 || out.Body == nil {
 		return
 	}
 	trailer := http.Header{}
 	for name := range in.Trailer {
-		if !p.never.matches(name) && name != "Cookie" && name != requestID {
+		if !p.neverTrailers.matches(name) {
 			trailer[name] = nil
 		}
 	}

@@ -99,14 +99,20 @@ func pathNames() []string {
 	return []string{"X-Original-*", "X-Rewrite-URL"}
 }
 
-// methodNames are headers by which some frameworks take another method than the
-// request's own. Where rules name methods they have judged the request's own, so
-// these reach no upstream then. Elsewhere an application may live by them.
+// overrideNames are headers by which some frameworks take another method than the
+// request's own.
+func overrideNames() []string {
+	return []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"}
+}
+
+// methodNames are overrideNames where rules name methods: they have judged the
+// request's own, so these reach no upstream then. Elsewhere an application may
+// live by them.
 func methodNames(rules *policy.Set) []string {
 	if !rules.NamesMethod() {
 		return nil
 	}
-	return []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"}
+	return overrideNames()
 }
 
 // setIdentity tells the upstream who is there. It runs last: hop-by-hop headers

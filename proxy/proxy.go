@@ -129,6 +129,7 @@ type Proxy struct {
 	paths           *stripper // what may tell an application of another path
 	methods         *stripper // what may tell it of another method, where rules name any
 	never           *stripper // all three, for a single pass
+	neverTrailers   *stripper // what may not come at the end of a request either
 	transports      []*http.Transport
 	lines           linePool
 	metrics         *metrics
@@ -160,6 +161,7 @@ func New(c Config) (*Proxy, error) {
 	p.paths = newStripper(append(pathNames(), methodNames(c.Rules)...))
 	p.methods = newStripper(methodNames(c.Rules))
 	p.never = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), methodNames(c.Rules)))
+	p.neverTrailers = newStripper(slices.Concat(strip, forwardingNames(), pathNames(), overrideNames(), []string{"Host", "Cookie", requestID}))
 	for _, r := range c.Routes {
 		route, err := p.newRoute(r)
 		if err != nil {
@@ -291,16 +293,26 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 // answer to one that is not. A renewed cookie is left in x.
 func (p *Proxy) authorize(w http.ResponseWriter, x *exchange) (err error) {
 	o := &x.original
-	if x.verdict, err = p.judge(o); err != nil {
+	x.verdict, err = p.judge(o)
+	if err != nil && !p.dependsOnWho(o, x.verdict) {
 		return err
 	}
 	if p.refresh(o, x.verdict.who) {
 		// The person may be in other groups now, or the session over.
-		if x.verdict, err = p.judge(o); err != nil {
-			return err
-		}
+		x.verdict, err = p.judge(o)
+	}
+	if err != nil {
+		return err
 	}
 	return p.identify(w, x)
+}
+
+// dependsOnWho says whether somebody may be let through where v refuses, so that
+// the one of v might be, too, as the provider describes them now. Otherwise whoever
+// was given a group would be refused for as long as they open nothing else.
+func (p *Proxy) dependsOnWho(o *original, v verdict) bool {
+	request := p.policyRequest(o, v.path)
+	return p.decide(o, &request, nil).Outcome != policy.Deny
 }
 
 // Value implements [context.Context].
@@ -361,10 +373,7 @@ func (p *Proxy) identify(w http.ResponseWriter, x *exchange) (err error) {
 		return nil
 	}
 	if x.headers, err = who.Headers(); err != nil {
-		return &page.Error{Status: http.StatusForbidden, Code: "identity_too_large", Err: err,
-			Message: "You belong to more groups than the application can be told about.",
-			Hint:    "For the operator: " + err.Error(),
-			User:    person(who), SwitchAccount: p.switchAccount(&x.original)}
+		return p.tooLarge(&x.original, who, "You belong to more groups than the application can be told about.", err)
 	}
 	if x.authorization, err = p.Identity.Authorization(who); err != nil {
 		return err

@@ -32,9 +32,10 @@ const tokenLife = 5 * time.Minute
 // whose grant ends when one comes a second time.
 type refreshing struct {
 	*world
-	idp      *devidp.Server
-	provider *oauth.Provider
-	warned   lines // the log of the refreshes
+	idp           *devidp.Server
+	provider      *oauth.Provider
+	authorization string // what upstreams get
+	warned        lines  // the log of the refreshes
 }
 
 func newRefreshing(t *testing.T, s setup, authorization string) *refreshing {
@@ -60,12 +61,19 @@ func (rw *refreshing) restarted(t *testing.T, authorization string, keys ...[]by
 
 func (rw *refreshing) build(t *testing.T, s setup, authorization string, edit func(*session.Config)) {
 	t.Helper()
+	rw.authorization = authorization
 	s.session = func(c *session.Config) {
 		edit(c)
 		refresher := &web.Refresher{Providers: []*oauth.Provider{rw.provider}, Authorization: authorization, Log: slog.New(slog.NewJSONHandler(&rw.warned, nil))}
 		c.RefreshTokens = refresher.Refresh
 	}
-	s.identity = func(c *identity.Config) { c.Authorization = authorization }
+	also := s.identity
+	s.identity = func(c *identity.Config) {
+		c.Authorization = authorization
+		if also != nil {
+			also(c)
+		}
+	}
 	rw.world = newWorld(t, s)
 }
 
@@ -109,12 +117,16 @@ func (rw *refreshing) signIn() string {
 	q := back.Query()
 	id, err := rw.provider.Exchange(context.Background(), login, oauth.Callback{State: q.Get("state"), Code: q.Get("code"), Issuer: q.Get("iss")})
 	rw.must(err)
+	tokens := session.Tokens{Refresh: id.Tokens.Refresh, AccessExpiry: id.Tokens.AccessExpiry}
+	if rw.authorization == identity.AuthorizationAccessToken {
+		tokens.Access = id.Tokens.Access
+	}
 	return rw.start(&session.Session{
+		Tokens: tokens,
 		User: session.User{
 			ID: session.UserID(id.Issuer, id.Subject), Issuer: id.Issuer, Subject: id.Subject, Provider: "corp",
 			Email: id.Email, EmailVerified: id.EmailVerified, Name: id.Name, Groups: id.Groups,
 		},
-		Tokens: session.Tokens{Refresh: id.Tokens.Refresh, Access: id.Tokens.Access, AccessExpiry: id.Tokens.AccessExpiry},
 	})
 }
 
@@ -274,6 +286,30 @@ func TestWhoeverLeavesAGroupLosesItWithTheRefresh(t *testing.T) {
 	}
 }
 
+// alice is given a group while she looks at a refusal, and opens nothing else.
+func TestWhoeverIsGivenAGroupGetsInWithTheRefresh(t *testing.T) {
+	group := policy.Require{Groups: []string{"new"}}
+	for name, s := range map[string]setup{
+		"by a rule": {rules: []policy.Rule{{Name: "new", Require: &group}}},
+		"by the list of who may sign in": {identity: func(c *identity.Config) {
+			c.Admit = policy.Members{Groups: group.Groups}
+		}},
+	} {
+		rw := newRefreshing(t, s, identity.AuthorizationJWT)
+		cookies := rw.signIn()
+		rw.idp.SetFaults(devidp.Faults{ClaimsEdit: func(c map[string]any) { c["groups"] = group.Groups }})
+		for range 2 { // nothing is due
+			if got := rw.do(ask{header: browser(cookies)}); got.StatusCode != http.StatusForbidden || rw.refreshes() != 0 {
+				t.Errorf("%s: at first: %d after %d refreshes, want 403 after none", name, got.StatusCode, rw.refreshes())
+			}
+		}
+		rw.clock.advance(tokenLife)
+		if got := rw.pass(ask{header: browser(cookies)}); got.Header.Get("X-User-Groups") != "new" || rw.refreshes() != 1 {
+			t.Errorf("%s: the upstream is told of %q after %d refreshes", name, got.Header.Get("X-User-Groups"), rw.refreshes())
+		}
+	}
+}
+
 func TestWhoeverIsRevokedAtTheProviderIsOut(t *testing.T) {
 	rw := newRefreshing(t, setup{}, identity.AuthorizationJWT)
 	cookies := rw.signIn()
@@ -289,6 +325,48 @@ func TestWhoeverIsRevokedAtTheProviderIsOut(t *testing.T) {
 	}
 	if n := rw.refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want 1", n)
+	}
+}
+
+// alice is thrown out on Friday, and authproxy is started anew before she comes back.
+// Whether somebody has used her refresh token meanwhile is not known any more.
+func TestWhoeverIsRevokedIsOutAlsoAfterARestart(t *testing.T) {
+	for name, away := range map[string]time.Duration{"as soon as it is due": tokenLife - time.Minute, "a weekend later": 65 * time.Hour} {
+		rw := newRefreshing(t, setup{}, identity.AuthorizationJWT)
+		cookies := rw.signIn()
+		rw.idp.RevokeUser("alice")
+		rw.clock.advance(away)
+		rw = rw.restarted(t, identity.AuthorizationJWT, worldKey())
+		if got := rw.do(ask{header: browser(cookies)}); got.StatusCode != http.StatusOK || kept(got) != "" {
+			t.Errorf("%s: %d with the cookie %q, want 200 and none while it is in doubt", name, got.StatusCode, kept(got))
+		}
+		rw.clock.advance(5 * time.Minute)
+		for range 3 {
+			if got := rw.do(ask{header: http.Header{"Cookie": {cookies}}}); got.StatusCode != http.StatusUnauthorized || rw.refreshes() != 1 {
+				t.Errorf("%s: %d after %d refreshes, want 401 after one", name, got.StatusCode, rw.refreshes())
+			}
+			rw.clock.advance(24 * time.Hour)
+		}
+	}
+}
+
+// An answer of the provider that cannot be used has used up the refresh token, as
+// each one does.
+func TestAnIDTokenThatCannotBeUsedEndsNoSession(t *testing.T) {
+	for name, edit := range map[string]func(c map[string]any, now time.Time){
+		"of a clock that is ahead": func(c map[string]any, now time.Time) { c["iat"] = now.Add(2 * time.Minute).Unix() },
+		"groups that are none":     func(c map[string]any, _ time.Time) { c["groups"] = 5 },
+	} {
+		rw := newRefreshing(t, setup{}, identity.AuthorizationJWT)
+		cookies := rw.signIn()
+		rw.clock.advance(tokenLife - time.Minute)
+		rw.idp.SetFaults(devidp.Faults{ClaimsEdit: func(c map[string]any) { edit(c, rw.clock.Now()) }})
+		rw.pass(ask{header: browser(cookies)})
+		rw.idp.SetFaults(devidp.Faults{ClaimsEdit: func(c map[string]any) { c["groups"] = []string{"new"} }})
+		rw.clock.advance(tokenLife - time.Minute)
+		if got := rw.pass(ask{header: browser(cookies)}); got.Header.Get("X-User-Groups") != "new" {
+			t.Errorf("%s: the groups are %q after the next refresh", name, got.Header.Get("X-User-Groups"))
+		}
 	}
 }
 
@@ -341,6 +419,28 @@ func TestAProviderThatFailsEndsNoSession(t *testing.T) {
 				t.Error("the provider is back, and the upstream does not get a good token")
 			}
 		})
+	}
+}
+
+// While the provider answers. While it does not, TestAProviderThatFailsEndsNoSession
+// says what the application gets.
+func TestNoTokenIsHandedOnThatEndsWithinItsMargin(t *testing.T) {
+	rw := newRefreshing(t, setup{}, identity.AuthorizationAccessToken)
+	cookies := rw.signIn()
+	came, last := rw.clock.Now(), ""
+	for range 3 * int(tokenLife/(10*time.Second)) {
+		got := rw.do(ask{header: browser(cookies)})
+		if c := kept(got); c != "" {
+			cookies = c
+		}
+		_, token, _ := strings.Cut(got.body, `"Authorization":["`)
+		if token, _, _ = strings.Cut(token, `"`); token != last {
+			came, last = rw.clock.Now(), token
+		}
+		if left := came.Add(tokenLife).Sub(rw.clock.Now()); left <= time.Minute || !rw.accepted(token) {
+			t.Fatalf("the application gets a token with %v left", left)
+		}
+		rw.clock.advance(10 * time.Second)
 	}
 }
 
