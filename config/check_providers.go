@@ -51,6 +51,7 @@ func (l *loader) checkProvider(path string, p Provider) {
 		l.checkTypes(path, p.Type, l.root.child("providers").elem)
 	}
 	l.checkScopes(path, p)
+	l.warnUnrefreshed(path, p)
 	l.checkIssuer(path, p)
 	l.checkClientAuth(path, p)
 	l.checkAddresses(path, p)
@@ -104,6 +105,21 @@ func (l *loader) checkScopes(path string, p Provider) {
 		if scope != "" && !scopeForm.MatchString(scope) {
 			l.fail(fmt.Sprintf("%s.scopes[%d]", path, i), quote(scope)+" is not a scope", "write each scope as an entry of its own")
 		}
+	}
+}
+
+// warnUnrefreshed tells what is lost with a provider that gives a refresh token
+// only if asked for it. Of type oidc some give it anyhow.
+func (l *loader) warnUnrefreshed(path string, p Provider) {
+	if !slices.Contains([]string{"google", "entra", "okta", "auth0"}, p.Type) || slices.Contains(p.Scopes, "offline_access") {
+		return
+	}
+	const remedy = "add offline_access to scopes, beside openid, email and profile"
+	if l.cfg.Session.ValidateInterval > 0 {
+		l.warnings = append(l.warnings, Warning{path + ".scopes", "bring no refresh token, so that session.validate_interval has no effect", remedy})
+	}
+	if kind := l.cfg.Identity.Authorization; kind == "access_token" || kind == "id_token" {
+		l.warnings = append(l.warnings, Warning{path + ".scopes", "bring no refresh token, so that applications get no " + kind + " any more once the first has ended", remedy})
 	}
 }
 

@@ -591,6 +591,10 @@ func TestWarnings(t *testing.T) {
 		{"idle before the end", "session: {idle_timeout: 1h}", "", ""},
 		{"a window that the hard end never lets slide", "session: {absolute_max_age: 168h, update_age: 1h}", "", "session.update_age: has no effect: session.absolute_max_age ends"},
 		{"a window that may slide once", "session: {absolute_max_age: 169h, update_age: 1h}", "", ""},
+		{"an interval without refresh tokens", "session: {validate_interval: 5m}\nproviders: [{id: g, type: google, client_id: a, hosted_domains: [example.com]}]", "", "scopes: bring no refresh token, so that session.validate_interval has no effect"},
+		{"a provider's token without the next one", "identity: {authorization: access_token}\nproviders: [{id: o, type: okta, issuer: \"https://id.example.com\", client_id: a}]", "", "applications get no access_token any more"},
+		{"refresh tokens are asked for", "session: {validate_interval: 5m}\nproviders: [{id: g, type: google, client_id: a, hosted_domains: [example.com], scopes: [openid, email, offline_access]}]", "", ""},
+		{"a provider that may give them anyhow", "session: {validate_interval: 5m}", "", ""},
 		{"a store that forgets", "session: {store: memory}", "", "everybody is signed out when the program ends"},
 	}
 	for _, tt := range tests {

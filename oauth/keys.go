@@ -2,13 +2,11 @@ package oauth
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -113,21 +111,6 @@ func (key *publishedKey) signsFor(payload []byte) bool {
 		return false
 	}
 	return strings.ReplaceAll(key.issuer, tenantPlace, c.TID) == c.Issuer
-}
-
-// lacks reports whether raw names a key that is not in the set.
-func (k *keySet) lacks(raw string) bool {
-	header, _, _ := strings.Cut(raw, ".")
-	text, err := base64.RawURLEncoding.DecodeString(header)
-	var named struct {
-		KeyID string `json:"kid"`
-	}
-	if err != nil || json.Unmarshal(text, &named) != nil || named.KeyID == "" {
-		return false
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return !slices.ContainsFunc(k.keys, func(key publishedKey) bool { return key.KeyID == "" || key.KeyID == named.KeyID })
 }
 
 // current returns the known keys, fetching them the first time.
