@@ -9,6 +9,7 @@ package e2e
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,7 +35,14 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
+// atOnceTests is how many tests run side by side unless the command line says so:
+// they wait for browsers and other processes more than they compute.
+const atOnceTests = "4"
+
 func run(m *testing.M) (status int, err error) {
+	if err := setParallel(); err != nil {
+		return 1, err
+	}
 	dir, err := os.MkdirTemp("", "authproxy-e2e-")
 	if err != nil {
 		return 1, err
@@ -52,6 +60,17 @@ func run(m *testing.M) (status int, err error) {
 	shared.chromium.profile = filepath.Join(dir, "chromium")
 	defer func() { err = errors.Join(err, shared.chromium.stop()) }()
 	return m.Run(), nil
+}
+
+// setParallel sets -parallel if it was not given.
+func setParallel() error {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", atOnceTests)
 }
 
 // build builds the program into dir.
