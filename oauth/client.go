@@ -25,6 +25,10 @@ const (
 	// refreshTimeout does so where a refresh token is sent: a provider that answers
 	// late has used it up, and what it answers must not be lost.
 	refreshTimeout = time.Minute
+	// idleTimeout is how long a connection waits for its next request: less than
+	// servers wait, of which Node's 5 s are short. One that a server closes at that
+	// moment loses the request, and a refresh token is not sent a second time.
+	idleTimeout = 3 * time.Second
 )
 
 // newClient returns the HTTP client for all that we ask of a provider. It
@@ -63,7 +67,7 @@ func newTransport() *http.Transport {
 		ForceAttemptHTTP2:   true,
 		TLSHandshakeTimeout: 5 * time.Second,
 		MaxIdleConnsPerHost: 8,
-		IdleConnTimeout:     90 * time.Second,
+		IdleConnTimeout:     idleTimeout,
 	}
 }
 
