@@ -56,6 +56,7 @@ func expectSignIn(res *network.Response, base string) error {
 }
 
 func TestARowIsDeletedAndEveryTabKnows(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	for _, db := range databases() {
 		t.Run(db.name, func(t *testing.T) {
@@ -86,6 +87,7 @@ func TestARowIsDeletedAndEveryTabKnows(t *testing.T) {
 }
 
 func TestOneBrowserSignsAnotherOut(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	here, there := openBrowser(t), openBrowser(t)
 	base := startClientPages(t, "", "session: {store: memory}").base
@@ -112,6 +114,7 @@ func TestOneBrowserSignsAnotherOut(t *testing.T) {
 }
 
 func TestTheAccountPageWorksWithoutJavaScript(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	here, there, third := openBrowser(t), openBrowser(t), openBrowser(t)
 	base := startClientPages(t, "", "session: {store: memory}").base
@@ -146,6 +149,7 @@ func TestTheAccountPageWorksWithoutJavaScript(t *testing.T) {
 }
 
 func TestAPageThatKnowsNothingLoadsAnewAtSignOut(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	first := openBrowser(t)
 	base := startClientPages(t, "", "html: {inject_client: true}").base

@@ -43,6 +43,7 @@ func startLiveApp(t *testing.T) string {
 // Whoever signs out at the provider is signed out here, without a browser that
 // says so: what is open ends within a second, and other people's sessions stay.
 func TestSignOutAtACertifiedProviderEndsTheSessionHere(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	alice, bob := openBrowser(t), openBrowser(t)
 	address := freeAddress(t)

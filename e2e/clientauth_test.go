@@ -20,6 +20,7 @@ import (
 // requests and be answered by a form. The provider takes nothing else here: its
 // client has no secret, and may neither ask nor be answered in an address.
 func TestClientsWithoutASecretAtACertifiedProvider(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	certFile, keyFile, _ := selfSigned(t, "authproxy")
 	serverCert, serverKey, _ := selfSigned(t, "localhost")

@@ -146,6 +146,7 @@ func (b *tab) signsIn(base, login, path string) {
 }
 
 func TestEveryTabHearsOfSignInAndSignOut(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	first := openBrowser(t)
 	base := startClientPages(t, "", "").base
@@ -186,6 +187,7 @@ func TestEveryTabHearsOfSignInAndSignOut(t *testing.T) {
 // A tab that asks at once may ask a replica that has not heard yet, and then
 // never again.
 func TestATabThatHearsOfAChangeLeavesReplicasTimeToHear(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	first := openBrowser(t)
 	base := startClientPages(t, "", "").base
@@ -313,6 +315,7 @@ func TestWhatGetSessionReturns(t *testing.T) {
 }
 
 func TestATokenStaysInMemoryAndGoesWhereItMay(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	b := openBrowser(t)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -359,6 +362,7 @@ func TestATokenStaysInMemoryAndGoesWhereItMay(t *testing.T) {
 }
 
 func TestOneTabKeepsTheSessionAlive(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	first := openBrowser(t)
 	base := startClientPages(t, "", "").base
@@ -387,6 +391,7 @@ func TestOneTabKeepsTheSessionAlive(t *testing.T) {
 }
 
 func TestAPageHearsOfTheEndOfItsSession(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	b := openBrowser(t)
 	base := startClientPages(t, "", "session: {max_age: 6s, update_age: 1s}").base
@@ -416,6 +421,7 @@ func TestAServerThatIsDownSignsNobodyOut(t *testing.T) {
 }
 
 func TestWhenAPageAsksAgain(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	b := openBrowser(t)
 	base := startClientPages(t, "", "").base
@@ -476,6 +482,7 @@ func TestAScriptStartsASignIn(t *testing.T) {
 }
 
 func TestTheUserButton(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	b := openBrowser(t)
 	base := startClientPages(t, "", "").base

@@ -29,6 +29,7 @@ func runNode(t *testing.T, script string, args ...string) string {
 }
 
 func TestTheDeclarationsFitAProgramThatUsesAllOfThem(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	runNode(t, "node_modules/typescript/bin/tsc", "--project", ".")
 }
@@ -91,6 +92,7 @@ const recipePage = `<!doctype html>
 <body><main></main></body></html>`
 
 func TestTheRecipeForReactShowsWhoIsSignedIn(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	first := openBrowser(t)
 	bundle := bundleRecipe(t, `

@@ -164,6 +164,7 @@ func publishedKey(t *testing.T, base string, kid any) (*ecdsa.PublicKey, error) 
 }
 
 func TestTheDemosRulesTellAliceFromBob(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	base, browser := startDemo(t), openBrowser(t)
 
@@ -194,6 +195,7 @@ func TestTheDemosRulesTellAliceFromBob(t *testing.T) {
 }
 
 func TestAfterSignOutAnotherPersonCanSignIn(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	base, browser := startDemo(t), openBrowser(t)
 
@@ -211,6 +213,7 @@ func TestAfterSignOutAnotherPersonCanSignIn(t *testing.T) {
 }
 
 func TestTheDemoWorksByKeyboard(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	base, browser := startDemo(t), openBrowser(t)
 
@@ -228,6 +231,7 @@ func TestTheDemoWorksByKeyboard(t *testing.T) {
 }
 
 func TestTheDemoWorksWithoutJavaScript(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	base, browser := startDemo(t), openBrowser(t)
 	browser.disableScripts()
@@ -249,6 +253,7 @@ func TestTheDemoWorksWithoutJavaScript(t *testing.T) {
 }
 
 func TestTwoTabsThatSignInTogetherEndOnTheirOwnPages(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	base, first := startDemo(t), openBrowser(t)
 	second := first.another()

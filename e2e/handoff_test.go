@@ -99,6 +99,7 @@ func TestTwoHostsOnUnrelatedDomainsShareOneSignIn(t *testing.T) {
 }
 
 func TestSignInBeginsOnAHostOfAnUnrelatedDomain(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	app, portal := twoHosts(t)
 	browser := openBrowser(t)

@@ -25,6 +25,7 @@ import (
 // TestEachIngress holds every ingress that can be installed here, with our example
 // for it, to the same promises.
 func TestEachIngress(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	promises := []struct {
 		name string

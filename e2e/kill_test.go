@@ -24,6 +24,7 @@ func (p *process) kill() {
 // A thousand people sign in on SQLite, and five times the process is killed
 // meanwhile. Whoever got a session cookie has a session afterwards, whole.
 func TestAKilledProcessLosesNoSignIn(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	sqlite := need(t, "sqlite3")
 	s := newSetup(t)

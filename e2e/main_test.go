@@ -3,8 +3,9 @@
 //
 // What the machine lacks (Chromium, Node) skips the tests that need it, with a
 // sentence that says what is missing; with AUTHPROXY_TEST_REQUIRE=1 it fails
-// them. With AUTHPROXY_TEST_SCREENSHOTS=DIR [TestEveryPageCanBeRead] leaves
-// pictures of all pages in DIR.
+// them. Tests that take long run then, and where -run names tests. With
+// AUTHPROXY_TEST_SCREENSHOTS=DIR [TestEveryPageCanBeRead] leaves pictures of all
+// pages in DIR.
 package e2e
 
 import (
@@ -92,6 +93,15 @@ func need(t *testing.T, program string) string {
 		missing(t, program+" is not installed on this machine")
 	}
 	return path
+}
+
+// slow leaves a test out of go test ./..., which is to be quick: it runs in
+// script/test, and wherever -run names tests.
+func slow(t *testing.T) {
+	t.Helper()
+	if os.Getenv("AUTHPROXY_TEST_REQUIRE") != "1" && flag.Lookup("test.run").Value.String() == "" {
+		t.Skip("takes long, so this test is left out; script/test runs it, and go test ./e2e -run does")
+	}
 }
 
 // missing ends a test for which the machine lacks something: it is skipped, or

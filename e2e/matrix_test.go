@@ -49,6 +49,7 @@ shutdown: {delay: 0s}
 // TestASampleOfTheMatrixThroughEachFaceOfTheBinary: of each set of rules every
 // few rows, with real sessions, through the proxy and as each ingress asks.
 func TestASampleOfTheMatrixThroughEachFaceOfTheBinary(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	m := policytest.Load(t)
 	for i := range m.Sets {

@@ -162,6 +162,7 @@ func TestSignInAtACertifiedProvider(t *testing.T) {
 }
 
 func TestSignOutAtACertifiedProvider(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser := openBrowser(t)
 	address := freeAddress(t)
@@ -190,6 +191,7 @@ func TestSignOutAtACertifiedProvider(t *testing.T) {
 // (OpenID Connect RP-Initiated Logout 1.0). The second does not wait for the
 // third, which a person may leave out.
 func TestSignOutRevokesTheTokensAtACertifiedProvider(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser := openBrowser(t)
 	address := freeAddress(t)
@@ -255,6 +257,7 @@ func isActive(t *testing.T, issuer, authorization string) bool {
 }
 
 func TestCancellingAtACertifiedProviderIsExplained(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser := openBrowser(t)
 	address := freeAddress(t)

@@ -98,6 +98,7 @@ func pages(base, demo, stored string) []page {
 }
 
 func TestEveryPageCanBeRead(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	need(t, "chromium")
 	address := freeAddress(t)

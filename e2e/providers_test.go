@@ -346,6 +346,7 @@ func openKinds(t *testing.T, edit func(recording)) (*shop, []*recorded) {
 // The access token ends at once, so that the requests after the sign-in come
 // with a refresh that fails.
 func TestAProviderThatFailsAtARefreshKeepsEverySession(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	faults := []struct {
 		name   string
@@ -371,6 +372,7 @@ func TestAProviderThatFailsAtARefreshKeepsEverySession(t *testing.T) {
 
 // The provider is given up after ten seconds, and the request served.
 func TestASilentProviderIsNotWaitedForAtEveryRequest(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	p := newRecorded(t, "keycloak")
 	p.edit(refreshing(reply{Hang: true}))

@@ -18,6 +18,7 @@ import (
 // that takes a refresh token once and ends the grant at its second use. The
 // answers are lost, twice.
 func TestManyRequestsAtOnceAfterTheTokensEnd(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser := openBrowser(t)
 	address := freeAddress(t)
@@ -55,6 +56,7 @@ func TestManyRequestsAtOnceAfterTheTokensEnd(t *testing.T) {
 // the first got: the provider takes a refresh token once, and ends the grant at its
 // second use.
 func TestTwoReplicasRefreshASessionOnce(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	for _, kind := range sharedStores() {
 		t.Run(kind.name, func(t *testing.T) {

@@ -164,6 +164,7 @@ func (f *fleet) send(r *replica, v *holder, method, path string) (*http.Response
 const effectiveWithin, effectiveUsually = 2 * time.Second, 100 * time.Millisecond
 
 func TestARevocationCountsAtTheOtherReplicaAtOnce(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	for _, kind := range sharedStores() {
 		t.Run(kind.name, func(t *testing.T) {
@@ -252,6 +253,7 @@ type counts struct{ served, refused, unavailable, revoked atomic.Int64 }
 const ridesOut = 20 * time.Second
 
 func TestNoFaultOfTheStoreServesARevokedSessionOrRefusesALiveOne(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	for _, kind := range sharedStores() {
 		t.Run(kind.name, func(t *testing.T) {

@@ -81,6 +81,7 @@ func TestARuleAsksForASignInOfAnotherClass(t *testing.T) {
 }
 
 func TestASignInThatIsNotOfTheClassIsRefusedOnce(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser, base := startStepUp(t, "")
 	before := browser.header("X-Session")
@@ -104,6 +105,7 @@ func TestASignInThatIsNotOfTheClassIsRefusedOnce(t *testing.T) {
 }
 
 func TestTheSessionSurvivesARefusedSignIn(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser, base := startStepUp(t, "")
 	before := browser.header("X-Session")
@@ -116,6 +118,7 @@ func TestTheSessionSurvivesARefusedSignIn(t *testing.T) {
 }
 
 func TestARuleAsksForAFreshSignIn(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser, base := startStepUp(t, "+old")
 	expectChallenge(t, base+"/till", browser.cookies(base+"/"), `max_age="3600"`)
@@ -125,6 +128,7 @@ func TestARuleAsksForAFreshSignIn(t *testing.T) {
 }
 
 func TestASignInThatIsNotFreshIsRefused(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser, base := startStepUp(t, "")
 	browser.open(base + "/auth/sign-in?prompt=login&rd=/")
@@ -137,6 +141,7 @@ func TestASignInThatIsNotFreshIsRefused(t *testing.T) {
 }
 
 func TestAProviderThatRemembersAFreshSignInDoesNotAsk(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser, base := startStepUp(t, "")
 	browser.open(base + "/till") // the first sign-in came without auth_time
@@ -144,6 +149,7 @@ func TestAProviderThatRemembersAFreshSignInDoesNotAsk(t *testing.T) {
 }
 
 func TestARuleAsksForASignInByOtherMeans(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser, base := startStepUp(t, "")
 	browser.open(base + "/key")
@@ -156,6 +162,7 @@ func TestARuleAsksForASignInByOtherMeans(t *testing.T) {
 }
 
 func TestTheFirstSignInShowsWhatThePageWants(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	browser, base := startStepUp(t, "")
 	browser.open(base + "/auth/sign-out")

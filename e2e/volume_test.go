@@ -50,6 +50,7 @@ func (p *process) memory() (now, most int64) {
 // TestAGigabytePassesInLittleMemory, in either direction, over HTTP/1.1 and over
 // HTTP/2.
 func TestAGigabytePassesInLittleMemory(t *testing.T) {
+	slow(t)
 	for _, http2 := range []bool{false, true} {
 		s := newSetup(t)
 		app := serveBoth(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
