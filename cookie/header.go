@@ -41,9 +41,9 @@ func Remove(h http.Header, owned func(name string) bool) {
 
 // RemoveAlike takes the cookies out of a request's header that some application
 // would read as one of names, however they are spelled: PHP makes "_" of ".", " "
-// and "[", an array of name[key] and, as others do, decodes percent signs; ASP.NET does not tell cases apart;
-// Python's http.cookies and readers of RFC 2965 begin another cookie after a space
-// or a comma.
+// and "[", an array of name[key] and, as others do, decodes percent signs; ASP.NET
+// does not tell cases apart; Python's http.cookies and readers of RFC 2965 begin
+// another cookie after a space or a comma.
 func RemoveAlike(h http.Header, names []string) {
 	alike := map[string]bool{}
 	for _, name := range names {

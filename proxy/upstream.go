@@ -194,8 +194,8 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest, base *url.URL, passHost bool)
 }
 
 // modifyResponse keeps an application from overwriting our cookies, keeps its own
-// with their person, hands out ours, and keeps a browser from showing a signed-in person's page to the
-// next one after sign-out.
+// with their person, hands out ours, and keeps a browser from showing a signed-in
+// person's page to the next one after sign-out.
 func (p *Proxy) modifyResponse(res *http.Response) error {
 	cookie.RemoveSet(res.Header, p.OwnsCookie)
 	x := exchangeOf(res.Request.Context())

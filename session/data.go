@@ -98,8 +98,8 @@ func validEscapes(data []byte) bool {
 	return true
 }
 
-// escaped returns what the escape \uXXXX at the beginning of data stands for, 0
-// where there is none.
+// escaped returns what the escape at the beginning of data, \u and four hex digits,
+// stands for, 0 where there is none.
 func escaped(data []byte) rune {
 	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
 		return 0

@@ -280,7 +280,7 @@ func (s *Server) checkLoop(r *http.Request, retry string) error {
 	}
 }
 
-// Returns count how often a browser that is signed in was sent back to a page
+// A returns counts how often a browser that is signed in was sent back to one page
 // without another sign-in.
 type returns struct {
 	Page []byte `cbor:"1,keyasint"` // a hash of its address
