@@ -412,6 +412,86 @@ func TestAnEndedSessionsLongPollIsAnswered(t *testing.T) {
 	}
 }
 
+// TestAnEndedSessionHarmsNobodyElse who comes through the same connection: that of
+// an ingress serves all people.
+func TestAnEndedSessionHarmsNobodyElse(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			arrived := make(chan struct{})
+			w := newWorld(t, setup{http2: http2, upstream: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/poll" {
+					io.Copy(io.Discard, r.Body)
+					close(arrived)
+					<-r.Context().Done()
+				}
+			})})
+			leaving, staying := w.signIn(alice()), w.signIn(alice())
+			go func() {
+				<-arrived
+				w.sessions.End(httptest.NewRecorder(), showing(leaving))
+			}()
+			poll := ask{method: method, target: "/poll", header: with(nil, "Cookie", leaving)}
+			if method == http.MethodPost {
+				poll.body = strings.NewReader("a=b")
+			}
+			if got := w.do(poll); got.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s, http2=%t: status = %d, want 401; %s", method, http2, got.StatusCode, got.body)
+			}
+			for range 3 {
+				if got := w.do(ask{target: "/page", header: with(nil, "Cookie", staying)}); got.StatusCode != http.StatusOK {
+					t.Errorf("%s, http2=%t: the next request: status = %d, want 200; %s", method, http2, got.StatusCode, got.body)
+				}
+			}
+		}
+	}
+}
+
+// TestASessionThatEndsWithTheAnswerHarmsNobodyElse either.
+func TestASessionThatEndsWithTheAnswerHarmsNobodyElse(t *testing.T) {
+	w := newWorld(t, setup{upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "done")
+	})})
+	cookies := w.signIn(alice())
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.proxy.ServeHTTP(&meanwhile{rw, func() {
+			if r.Method == http.MethodPost {
+				for _, x := range w.proxy.open.list(nil) {
+					x.cancel(errSessionOver)
+				}
+				wait(t, r.Context().Done(), "the server to notice")
+			}
+		}}, r)
+	}))
+	defer front.Close()
+	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodGet} {
+		req, err := http.NewRequest(method, front.URL+"/", strings.NewReader("a=b"))
+		w.must(err)
+		req.Host, req.Header = ourHost, http.Header{"Cookie": {cookies}}
+		res, err := front.Client().Do(req)
+		w.must(err)
+		body, err := io.ReadAll(res.Body)
+		w.must(err)
+		w.must(res.Body.Close())
+		if res.StatusCode != http.StatusOK || string(body) != "done" {
+			t.Errorf("%s: status = %d with %q, want 200 with all of the answer", method, res.StatusCode, body)
+		}
+	}
+}
+
+// meanwhile is a response writer that lets something happen while it writes.
+type meanwhile struct {
+	http.ResponseWriter
+	happen func()
+}
+
+func (m *meanwhile) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+
+func (m *meanwhile) Write(p []byte) (int, error) {
+	m.happen()
+	return m.ResponseWriter.Write(p)
+}
+
 // TestATokenIsGoodToTheEndOfARequest that it was good for at the beginning.
 func TestATokenIsGoodToTheEndOfARequest(t *testing.T) {
 	arrived, goOn := make(chan struct{}), make(chan struct{})

@@ -199,6 +199,7 @@ type exchange struct {
 	client        http.ResponseWriter
 	stop          context.CancelCauseFunc
 	ending        sync.Mutex               // held while it ends or is cancelled
+	unreadable    bool                     // nothing more of the request can be read; ending is held
 	upgraded      atomic.Pointer[upgraded] // nil while it is plain HTTP
 	reason        string                   // why an ingress got no decision, for the log
 }
@@ -285,6 +286,7 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn, isWebSocket(r.Header)) }
 	p.open.add(x)
 	x.route.proxy.ServeHTTP(w, r.WithContext(x))
+	x.leave(w)
 	return nil
 }
 
@@ -339,8 +341,29 @@ func (x *exchange) cancel(cause error) {
 		return
 	}
 	x.stop(cause)
+	if x.original.request.Body == http.NoBody {
+		return
+	}
 	// An HTTP/2 transport that waits for more of the request notices no cancel.
-	http.NewResponseController(x.client).SetReadDeadline(time.Unix(1, 0)) // without one the cancel must do
+	x.unreadable = http.NewResponseController(x.client).SetReadDeadline(time.Unix(1, 0)) == nil // without one the cancel must do
+}
+
+// spoiled says whether the client's connection must serve no other request. With
+// HTTP/1 what cannot be read any more is the connection, and [http.Server] cancels
+// all requests that come on it later.
+func (x *exchange) spoiled() bool {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	return x.unreadable && x.original.request.ProtoMajor == 1
+}
+
+// leave gives up the client's connection if it is spoiled and the answer, which the
+// upstream completed at the same moment, does not say so.
+func (x *exchange) leave(w http.ResponseWriter) {
+	if x.spoiled() && x.upgraded.Load() == nil && w.Header().Get("Connection") != "close" {
+		http.NewResponseController(w).Flush() // all of an answer whose length is known
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // route returns the first route that selects r, nil if there is none.

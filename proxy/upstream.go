@@ -246,5 +246,8 @@ func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error
 		e.RetryURL = again
 	}
 	p.handOut(w.Header(), x)
+	if x.spoiled() {
+		w.Header().Set("Connection", "close")
+	}
 	p.answer(w, r, e)
 }
