@@ -92,10 +92,26 @@ func spawn(t *testing.T, l launch) *process {
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {
-			t.Logf("what authproxy logged:\n%s", p.stderr.String())
+			t.Logf("what authproxy logged:\n%s", excerpt(p.stderr.String()))
 		}
 	})
 	return p
+}
+
+// excerpt returns a log's last lines, and the first part of each: what the test
+// complained of is to be seen beside it.
+func excerpt(log string) string {
+	const lines, columns = 40, 300
+	all := strings.SplitAfter(log, "\n")
+	if skipped := len(all) - lines; skipped > 0 {
+		all = append([]string{fmt.Sprintf("(%d lines before)\n", skipped)}, all[skipped:]...)
+	}
+	for i, line := range all {
+		if len(line) > columns {
+			all[i] = line[:columns] + "…\n"
+		}
+	}
+	return strings.Join(all, "")
 }
 
 // stop sends SIGTERM and expects exit status 0. Stopping twice is stopping.

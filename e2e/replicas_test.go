@@ -263,8 +263,8 @@ func TestNoFaultOfTheStoreServesARevokedSessionOrRefusesALiveOne(t *testing.T) {
 				tr.holders = append(tr.holders, tr.signIn(t, tr.replicas[i%2]))
 			}
 			stop := sync.OnceFunc(tr.load())
-			defer stop()                              // a failure of this test is no failure of others
-			time.Sleep(effectiveWithin + time.Second) // while nothing is broken
+			defer stop() // a failure of this test is no failure of others
+			eventually(t, time.Minute, tr.calm)
 			b := tr.replicas[1].link
 			for _, fault := range []struct {
 				name        string
@@ -323,6 +323,14 @@ func (tr *trial) pick() *holder {
 		return last[rand.N(len(last))]
 	}
 	return tr.holders[rand.N(len(tr.holders))]
+}
+
+// calm returns an error until enough has happened while nothing is broken.
+func (tr *trial) calm() error {
+	if c := &tr.counts[0]; c.served.Load() < 100 || c.refused.Load() < 20 || c.revoked.Load() < 3 {
+		return fmt.Errorf("%d requests were served, %d refused, %d people signed out, want 100, 20 and 3", c.served.Load(), c.refused.Load(), c.revoked.Load())
+	}
+	return nil
 }
 
 // during breaks something for longer than a revocation may take, and waits until

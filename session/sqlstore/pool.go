@@ -3,6 +3,8 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,16 +22,40 @@ import (
 type pool struct {
 	config *pgx.ConnConfig
 	slots  chan struct{} // holds one for each connection in use
+	ctx    context.Context
+	stop   context.CancelFunc
+	making sync.WaitGroup
 
-	mu     sync.Mutex
-	idle   []idleConn
-	closed bool
+	mu      sync.Mutex
+	idle    []idleConn
+	waiting []chan made // of those who have no connection yet; each has room for one
+	fresh   int         // attempts to connect that are not late
+	late    []*attempt  // the oldest first
+	why     error       // of the last attempt
+	closed  bool
 }
 
 type idleConn struct {
 	*pgx.Conn
 	since time.Time
 }
+
+// An attempt makes a connection for whoever has waited longest when there is one.
+// It goes on when its time is over: a server that needs longer to let somebody in
+// than a request can wait would never be reached otherwise.
+type attempt struct {
+	cancel context.CancelFunc
+	late   bool
+	timer  *time.Timer // says so
+}
+
+// made is what an attempt to connect brought.
+type made struct {
+	conn *pgx.Conn
+	err  error
+}
+
+var errPoolClosed = errors.New("the pool of connections is closed")
 
 const (
 	// askAfter is how long a connection may have been idle and still be taken
@@ -39,10 +65,17 @@ const (
 	askFor = time.Second
 	// closeAfter is how long a connection may be idle.
 	closeAfter = 5 * time.Minute
+	// atOnce is how many attempts to connect there are at a time: a server that has
+	// just come back lets a few in sooner than many.
+	atOnce = 3
+	// lateAfter is when more of them are begun beside one that may lead nowhere.
+	lateAfter = 500 * time.Millisecond
 )
 
 func newPool(config *pgx.ConnConfig, conns int) *pool {
-	return &pool{config: config, slots: make(chan struct{}, conns)}
+	p := &pool{config: config, slots: make(chan struct{}, conns)}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p
 }
 
 // take returns a connection that nobody else uses. It has to be given back,
@@ -68,7 +101,7 @@ func (p *pool) open(ctx context.Context) (*pgx.Conn, error) {
 			return nil, err
 		}
 		if conn.Conn == nil {
-			return pgx.ConnectConfig(ctx, p.config.Copy())
+			return p.connect(ctx)
 		}
 		if time.Since(conn.since) < askAfter || answers(ctx, conn.Conn) {
 			return conn.Conn, nil
@@ -77,12 +110,124 @@ func (p *pool) open(ctx context.Context) (*pgx.Conn, error) {
 	}
 }
 
+// connect returns a new connection, or one that was given back meanwhile.
+func (p *pool) connect(ctx context.Context) (*pgx.Conn, error) {
+	got := make(chan made, 1)
+	p.mu.Lock()
+	p.waiting = append(p.waiting, got)
+	p.fill()
+	p.mu.Unlock()
+	select {
+	case m := <-got:
+		return m.conn, m.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !remove(&p.waiting, got) { // at the last moment
+		m := <-got
+		return m.conn, m.err
+	}
+	if p.why != nil {
+		return nil, fmt.Errorf("%w: %w", context.Cause(ctx), p.why)
+	}
+	return nil, fmt.Errorf("connect to PostgreSQL: %w", context.Cause(ctx))
+}
+
+// fill begins as many attempts as there are people to wait for them. The mutex is
+// held.
+func (p *pool) fill() {
+	for !p.closed && p.fresh < min(atOnce, len(p.waiting)) {
+		ctx, cancel := context.WithCancel(p.ctx)
+		a := &attempt{cancel: cancel}
+		p.fresh++
+		p.making.Go(func() {
+			defer cancel()
+			conn, err := pgx.ConnectConfig(ctx, p.config.Copy())
+			p.finish(a, made{conn, err})
+		})
+		a.timer = time.AfterFunc(lateAfter, func() { p.overdue(a) })
+	}
+}
+
+// overdue lets others be begun beside a. When twice as many are late as there may be
+// connections, the oldest is given up.
+func (p *pool) overdue(a *attempt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.timer == nil { // it has ended
+		return
+	}
+	a.late = true
+	p.fresh--
+	p.late = append(p.late, a)
+	if len(p.late) > 2*cap(p.slots) {
+		p.late[0].cancel()
+		p.late = p.late[1:]
+	}
+	p.fill()
+}
+
+// finish hands on what a brought. An error of one that was late tells nobody
+// anything: there are others.
+func (p *pool) finish(a *attempt, m made) {
+	p.mu.Lock()
+	a.timer.Stop()
+	a.timer = nil
+	if a.late {
+		remove(&p.late, a)
+	} else {
+		p.fresh--
+	}
+	if !errors.Is(m.err, context.Canceled) {
+		p.why = m.err
+	}
+	surplus := m.conn
+	switch {
+	case m.err != nil:
+		if !a.late {
+			p.hand(m)
+		}
+	case p.hand(m):
+		surplus = nil
+	case !p.closed && len(p.idle)+len(p.slots) < cap(p.slots):
+		p.idle = append(p.idle, idleConn{m.conn, time.Now()})
+		surplus = nil
+	}
+	p.fill()
+	p.mu.Unlock()
+	if surplus != nil {
+		shut(surplus)
+	}
+}
+
+// hand gives m to whoever has waited longest, and reports whether anybody waits. The
+// mutex is held.
+func (p *pool) hand(m made) bool {
+	if len(p.waiting) == 0 {
+		return false
+	}
+	p.waiting[0] <- m
+	p.waiting = p.waiting[1:]
+	return true
+}
+
+// remove takes x off a list, and reports whether it was there.
+func remove[T comparable](list *[]T, x T) bool {
+	i := slices.Index(*list, x)
+	if i < 0 {
+		return false
+	}
+	*list = slices.Delete(*list, i, i+1)
+	return true
+}
+
 // pop takes the connection that became idle last, none if there is none.
 func (p *pool) pop() (idleConn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return idleConn{}, errors.New("the pool of connections is closed")
+		return idleConn{}, errPoolClosed
 	}
 	if len(p.idle) == 0 {
 		return idleConn{}, nil
@@ -111,6 +256,7 @@ func (p *pool) give(conn *pgx.Conn, cut bool) {
 		reusable = false
 	case cut:
 		old, p.idle = p.idle, nil
+	case reusable && p.hand(made{conn: conn}):
 	case reusable:
 		p.idle = append(p.idle, idleConn{conn, time.Now()})
 		if time.Since(p.idle[0].since) > closeAfter {
@@ -131,10 +277,14 @@ func (p *pool) close() {
 	p.mu.Lock()
 	idle := p.idle
 	p.idle, p.closed = nil, true
+	for p.hand(made{err: errPoolClosed}) {
+	}
 	p.mu.Unlock()
+	p.stop()
 	for _, c := range idle {
 		shut(c.Conn)
 	}
+	p.making.Wait()
 }
 
 // shut ends a connection without waiting long for a server that may be gone.

@@ -39,8 +39,70 @@ func TestADeadAddressKeepsNobodyWaitingAfterAFailover(t *testing.T) {
 		}
 	}
 	address.Store(server.Addr)
-	if got := answered(t, p, time.Second); got != crowd {
-		t.Errorf("%d of %d are served within 1 s once the database is back", got, crowd)
+	if got := answered(t, p, 2*time.Second); got != crowd {
+		t.Errorf("%d of %d are served within 2 s once the database is back", got, crowd)
+	}
+}
+
+// What takes longer than a request can wait, to connect over a long way and to be let
+// in, is done by the time the next one asks.
+func TestASlowWayToTheServerIsNoOutage(t *testing.T) {
+	t.Parallel()
+	server := Shared.Database(t)
+	link := servers.NewLink(t, server.Addr)
+	s, err := Open(t.Context(), server.URLAt(link.Addr), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	p := s.db.(*postgresStore)
+	p.pool.close() // the connections that there are
+	p.pool = newPool(p.main, 10)
+	link.Delay(150 * time.Millisecond) // an answer takes 0.3 s, to be let in four of them
+	const patience = 900 * time.Millisecond
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if p.read(ctx, func(q runner) error { _, err := q.exec(ctx, `SELECT 1`); return err }) == nil {
+			return
+		}
+	}
+	t.Errorf("nobody is served by a server that answers in 0.3 s, if they wait %v each time they ask", patience)
+}
+
+// TestConnectionsStayWithinTheirNumber also when attempts that were late come to their
+// end.
+func TestConnectionsStayWithinTheirNumber(t *testing.T) {
+	t.Parallel()
+	server := Shared.Database(t)
+	link := servers.NewLink(t, server.Addr)
+	s, err := Open(t.Context(), server.URLAt(link.Addr), Options{MaxConns: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	s.db.(*postgresStore).pool.close() // the connections that there are
+	p := newPool(s.db.(*postgresStore).main, 3)
+	s.db.(*postgresStore).pool = p
+	link.Freeze()
+	answered(t, s.db.(*postgresStore), 5*lateAfter)
+	p.mu.Lock()
+	if n := p.fresh + len(p.late); n > atOnce+6 {
+		t.Errorf("there are %d attempts to connect, want no more than %d and twice the number of connections that are late", n, atOnce)
+	}
+	p.mu.Unlock()
+	link.Heal()
+	for {
+		p.mu.Lock()
+		under, idle := p.fresh+len(p.late), len(p.idle)
+		p.mu.Unlock()
+		if under == 0 {
+			if idle != 3 {
+				t.Errorf("%d connections are kept, want 3", idle)
+			}
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -4,16 +4,19 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
-// A Link is a way to a TCP server that can be cut and frozen.
+// A Link is a way to a TCP server that can be cut, frozen and slowed down.
 type Link struct {
 	// Addr is where clients connect, host and port.
 	Addr string
 
 	target   string
 	listener net.Listener
+	delay    atomic.Int64 // nanoseconds
 
 	mu     sync.Mutex
 	thaw   *sync.Cond // told when frozen or closed change
@@ -63,6 +66,9 @@ func (l *Link) Heal() {
 	l.cut, l.frozen = false, false
 	l.thaw.Broadcast()
 }
+
+// Delay keeps back what passes for so long, each way.
+func (l *Link) Delay(d time.Duration) { l.delay.Store(int64(d)) }
 
 func (l *Link) close() {
 	l.listener.Close()
@@ -116,6 +122,7 @@ func (l *Link) pass(from io.Reader, to io.Writer) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
+		time.Sleep(time.Duration(l.delay.Load()))
 		if n > 0 && l.open() {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
