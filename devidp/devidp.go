@@ -91,6 +91,10 @@ type Config struct {
 	// AccessTokenTTL is the life of an access token, in whole seconds. Default
 	// one hour. ID tokens always live one hour.
 	AccessTokenTTL time.Duration
+
+	// Keys are those that sign at first. Default new ones; making them takes about
+	// as long as a thousand answers, so that many servers may want to share them.
+	Keys *Keys
 }
 
 // A Server is the provider, an [http.Handler] for the root of its issuer. It
@@ -162,7 +166,11 @@ func New(c Config) (*Server, error) {
 		"/revoke":                           {post: s.serveRevoke},
 	}
 	s.SetFaults(Faults{})
-	s.RotateKeys(false)
+	keys := c.Keys
+	if keys == nil {
+		keys = NewKeys()
+	}
+	s.keys.generations = []*Keys{keys}
 	return s, nil
 }
 

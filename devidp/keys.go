@@ -22,9 +22,9 @@ import (
 // maxOldKeys bounds what RotateKeys(true) keeps.
 const maxOldKeys = 8
 
-// A keyPair is one generation of signing keys. Both are published, so that an
-// ID token can be signed with either.
-type keyPair struct {
+// Keys are one generation of signing keys, for RS256 and for ES256. Both are
+// published, so that an ID token can be signed with either.
+type Keys struct {
 	rsa jose.JSONWebKey
 	ec  jose.JSONWebKey
 }
@@ -33,32 +33,32 @@ type keyPair struct {
 // still published.
 type keyRing struct {
 	mu          sync.Mutex
-	generations []keyPair // the first one signs
+	generations []*Keys // the first one signs
 }
 
 // RotateKeys makes new signing keys. The old ones stay published when keepOld
 // is true (at most the last 8); otherwise what they signed can no longer be
 // verified.
 func (s *Server) RotateKeys(keepOld bool) {
-	pair := newKeyPair()
+	keys := NewKeys()
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	var old []keyPair
+	var old []*Keys
 	if keepOld {
 		old = s.keys.generations[:min(len(s.keys.generations), maxOldKeys)]
 	}
-	s.keys.generations = append([]keyPair{pair}, old...)
+	s.keys.generations = append([]*Keys{keys}, old...)
 }
 
-// newKeyPair panics when there is no key to be had: crypto/rand never fails,
-// and these sizes and curves are always possible.
-func newKeyPair() keyPair {
+// NewKeys makes new keys. It panics when there is no key to be had: crypto/rand never
+// fails, and these sizes and curves are always possible.
+func NewKeys() *Keys {
 	rsaKey, rsaErr := rsa.GenerateKey(rand.Reader, 2048)
 	ecKey, ecErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err := errors.Join(rsaErr, ecErr); err != nil {
 		panic(fmt.Sprintf("devidp: make a key: %v", err))
 	}
-	return keyPair{
+	return &Keys{
 		rsa: jose.JSONWebKey{Key: rsaKey, KeyID: rand.Text(), Algorithm: "RS256", Use: "sig"},
 		ec:  jose.JSONWebKey{Key: ecKey, KeyID: rand.Text(), Algorithm: "ES256", Use: "sig"},
 	}
@@ -75,7 +75,7 @@ func (k *keyRing) public() jose.JSONWebKeySet {
 	return set
 }
 
-func (k *keyRing) current() keyPair {
+func (k *keyRing) current() *Keys {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.generations[0]

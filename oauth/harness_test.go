@@ -91,6 +91,9 @@ type harness struct {
 	secrets   []string
 }
 
+// providerKeys are those of all providers here, because making them takes long.
+var providerKeys = sync.OnceValue(devidp.NewKeys)
+
 func newHarness(t *testing.T) *harness {
 	t.Helper()
 	h := &harness{
@@ -107,7 +110,7 @@ func newHarness(t *testing.T) *harness {
 			{ID: "app", Secret: clientSecret, RedirectURIs: []string{callbackURL}},
 			{ID: "public", RedirectURIs: []string{callbackURL}},
 		},
-		Now: h.clock.Now,
+		Now: h.clock.Now, Keys: providerKeys(),
 	})
 	if err != nil {
 		t.Fatal(err)

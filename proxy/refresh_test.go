@@ -77,11 +77,14 @@ func (rw *refreshing) build(t *testing.T, s setup, authorization string, edit fu
 	rw.world = newWorld(t, s)
 }
 
+// providerKeys are those of all providers here, because making them takes long.
+var providerKeys = sync.OnceValue(devidp.NewKeys)
+
 func (rw *refreshing) startProvider(t *testing.T, now func() time.Time) {
 	server := httptest.NewUnstartedServer(nil)
 	issuer, back := "http://"+server.Listener.Addr().String(), "https://"+ourHost+"/auth/callback/corp"
 	idp, err := devidp.New(devidp.Config{
-		Issuer: issuer, Now: now, AccessTokenTTL: tokenLife,
+		Issuer: issuer, Now: now, AccessTokenTTL: tokenLife, Keys: providerKeys(),
 		Clients: []devidp.Client{{ID: "app", Secret: "a secret", RedirectURIs: []string{back}}},
 	})
 	if err != nil {

@@ -121,6 +121,9 @@ func newSite(t testing.TB, edit func(*settings)) *site {
 	return s
 }
 
+// providerKeys are those of all providers here, because making them takes long.
+var providerKeys = sync.OnceValue(devidp.NewKeys)
+
 // newProvider starts a provider and returns it as we see it.
 func (s *site) newProvider(t testing.TB, id string, set settings) *oauth.Provider {
 	t.Helper()
@@ -131,7 +134,7 @@ func (s *site) newProvider(t testing.TB, id string, set settings) *oauth.Provide
 		callback = origin + "/oauth2/callback"
 	}
 	idp, err := devidp.New(devidp.Config{
-		Issuer: issuer, Users: set.users, Now: s.clock.Now, RememberUser: set.rememberUser,
+		Issuer: issuer, Users: set.users, Now: s.clock.Now, Keys: providerKeys(), RememberUser: set.rememberUser,
 		Clients: []devidp.Client{{ID: "app", Secret: "client-secret", RedirectURIs: []string{callback}, PostLogoutRedirectURIs: []string{origin + "/auth/sign-out"}}},
 	})
 	if err != nil {
