@@ -34,7 +34,7 @@ func TestSigningEverybodyOutGoesInBatches(t *testing.T) {
 		if err := s.Ping(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		const n = 2*deleteBatch + 10
+		const n = deleteBatch + 10
 		fill(t, s, n)
 		db, writes := s.db, 0
 		s.db = slowWriter{db, func() error {
