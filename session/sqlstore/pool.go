@@ -18,7 +18,7 @@ import (
 // failover that left the old address dead. There a place is free again only when
 // pgx has told the server that a connection goes (up to 15 s), or when an attempt
 // to connect has ended that nobody waits for any more (connectTimeout): measured,
-// 3 s until everybody was served by a database that is back, here 0.1 s.
+// 3 s until everybody was served by a database that is back, here lateAfter.
 type pool struct {
 	config *pgx.ConnConfig
 	slots  chan struct{} // holds one for each connection in use
