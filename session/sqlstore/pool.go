@@ -114,6 +114,10 @@ func (p *pool) open(ctx context.Context) (*pgx.Conn, error) {
 func (p *pool) connect(ctx context.Context) (*pgx.Conn, error) {
 	got := make(chan made, 1)
 	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, errPoolClosed
+	}
 	p.waiting = append(p.waiting, got)
 	p.fill()
 	p.mu.Unlock()
@@ -137,7 +141,7 @@ func (p *pool) connect(ctx context.Context) (*pgx.Conn, error) {
 // fill begins as many attempts as there are people to wait for them. The mutex is
 // held.
 func (p *pool) fill() {
-	for !p.closed && p.fresh < min(atOnce, len(p.waiting)) {
+	for p.fresh < min(atOnce, len(p.waiting)) {
 		ctx, cancel := context.WithCancel(p.ctx)
 		a := &attempt{cancel: cancel}
 		p.fresh++
