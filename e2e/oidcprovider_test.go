@@ -210,7 +210,7 @@ func TestSignOutRevokesTheTokensAtACertifiedProvider(t *testing.T) {
 	browser.open(base + "/auth/sign-out?rd=/reports")
 	browser.click("Sign out")
 	browser.shows("Yes, sign me out") // and nobody has said so yet
-	eventually(t, 10*time.Second, func() error { return expectRefused(issuer, token) })
+	eventually(t, 30*time.Second, func() error { return expectRefused(issuer, token) })
 	if isActive(t, issuer, token) {
 		t.Error("by introspection the access token is still active")
 	}

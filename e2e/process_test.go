@@ -55,7 +55,7 @@ func start(t *testing.T, l launch) *process {
 	if client == nil {
 		client = http.DefaultClient
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		select {
 		case <-p.exited:
 			t.Fatalf("authproxy ended at once: %v\n%s", p.err, p.stderr.String())

@@ -258,7 +258,7 @@ func (s *shop) expectRefusal(t *testing.T, i int, row signingIn, status int) {
 	if status != row.status {
 		t.Errorf("the sign-in ends with %d, want %d", status, row.status)
 	}
-	eventually(t, 10*time.Second, func() error { // lines wait a moment
+	eventually(t, 30*time.Second, func() error { // lines wait a moment
 		if log := s.logged(i); !strings.Contains(log, row.log) {
 			return fmt.Errorf("the log does not say %q: %s", row.log, log)
 		}

@@ -202,7 +202,7 @@ func TestAProviderThatIsDownAtTheStartIsWaitedFor(t *testing.T) {
 	}
 
 	startProviderAt(t, provider, s.base)
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		res, _ := get(t, client, s.base+"/auth/sign-in/demo?login_hint=alice&rd=/after", nil)
 		return expectStatus(res, http.StatusOK)
 	})
@@ -242,11 +242,11 @@ func TestSIGTERMLetsARequestUnderWayEnd(t *testing.T) {
 	}()
 	<-arrived
 	p.terminate()
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		res, _ := get(t, client, "http://"+s.admin+"/readyz", nil)
 		return expectStatus(res, http.StatusServiceUnavailable)
 	})
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		conn, err := net.Dial("tcp", s.listen)
 		if err != nil {
 			return nil
