@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -196,6 +198,17 @@ func TestEarlyHintsPass(t *testing.T) {
 	}
 }
 
+// TestHTTP10KnowsNoEarlyHints: it would take them for the answer.
+func TestHTTP10KnowsNoEarlyHints(t *testing.T) {
+	w := newWorld(t, setup{rules: anyone(), upstream: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		io.WriteString(w, "page")
+	})})
+	if status, rest := raw(t, w.front.URL, "GET / HTTP/1.0\r\nHost: "+ourHost+"\r\n\r\n"); status != "HTTP/1.0 200 OK" || !strings.HasSuffix(rest, "page") {
+		t.Errorf("answered with %s and %q, want the page alone", status, rest)
+	}
+}
+
 // TestABodyWaitsForContinue: an upstream that refuses gets no body.
 func TestABodyWaitsForContinue(t *testing.T) {
 	w := newWorld(t, setup{rules: anyone(), upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -228,6 +241,51 @@ type noticed struct {
 func (n *noticed) Read(p []byte) (int, error) {
 	n.read.Store(true)
 	return n.Reader.Read(p)
+}
+
+// TestAnAnswerMayComeBeforeTheBody, or in the middle of it, and the upstream still
+// gets all of that.
+func TestAnAnswerMayComeBeforeTheBody(t *testing.T) {
+	const size = 100_000
+	for _, http2 := range []bool{false, true} {
+		for _, length := range []int64{-1, size} {
+			w := newWorld(t, setup{rules: anyone(), http2: http2, upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer := http.NewResponseController(w)
+				answer.EnableFullDuplex()
+				answer.Flush()
+				io.Copy(w, r.Body)
+			})})
+			body, send := io.Pipe()
+			defer time.AfterFunc(soon, func() { send.CloseWithError(errors.New("no answer came")) }).Stop()
+			r := ask{method: "POST", body: body}.request(w)
+			r.ContentLength = length
+			begun := make(chan struct{})
+			go func() {
+				io.WriteString(send, strings.Repeat("1", size/2))
+				<-begun
+				io.WriteString(send, strings.Repeat("2", size/2))
+				send.Close()
+			}()
+			res, err := w.front.Client().Do(r)
+			w.must(err)
+			close(begun)
+			got, err := io.ReadAll(res.Body)
+			if want := strings.Repeat("1", size/2) + strings.Repeat("2", size/2); string(got) != want || err != nil {
+				t.Errorf("http2=%t, length %d: %d of %d bytes came back, %v", http2, length, len(got), size, err)
+			}
+			res.Body.Close()
+		}
+	}
+}
+
+// TestARefusalDoesNotWaitForABody that goes on and on.
+func TestARefusalDoesNotWaitForABody(t *testing.T) {
+	w := newWorld(t, setup{})
+	body, send := io.Pipe()
+	defer time.AfterFunc(soon, func() { send.Close() }).Stop()
+	if got := w.do(ask{method: "POST", body: body}); got.StatusCode != http.StatusUnauthorized || !got.Close {
+		t.Errorf("status = %d, close: %t; want 401 before the body has ended", got.StatusCode, got.Close)
+	}
 }
 
 func TestTrailersOfAnswersPass(t *testing.T) {

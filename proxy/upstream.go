@@ -205,6 +205,9 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 	}
 	p.handOut(res.Header, x)
 	p.appendHTML(res, &x.original)
+	if x.spoiled() && res.StatusCode != http.StatusSwitchingProtocols {
+		res.Header.Set("Connection", "close")
+	}
 	return nil
 }
 

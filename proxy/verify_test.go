@@ -257,6 +257,23 @@ func TestABodyIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// TestAfterABodyTheConnectionEnds, and the answer says so: the ingress sends the next
+// person's question on another one, and nothing in a body is taken for a question.
+func TestAfterABodyTheConnectionEnds(t *testing.T) {
+	w := newWorld(t, loopbackTrusted(anyone()))
+	const question = "POST /auth/verify/forward HTTP/1.1\r\nHost: x\r\nX-Forwarded-Method: POST\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: " + ourHost + "\r\nX-Forwarded-Uri: /a\r\n"
+	for name, body := range map[string]string{
+		"a body":               "Content-Length: 4\r\n\r\nbody",
+		"chunks":               "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+		"a chunk that is none": "Transfer-Encoding: chunked\r\n\r\nbody\r\n",
+	} {
+		status, rest := raw(t, w.front.URL, question+body+question+"\r\n")
+		if status != "HTTP/1.1 200 OK" || !strings.Contains(rest, "\r\nConnection: close\r\n") || strings.Contains(rest, "HTTP/1.1") {
+			t.Errorf("%s: answered with %s and %q, want one answer that closes", name, status, rest)
+		}
+	}
+}
+
 // TestARenewalIsOneCookieOrNone: an ingress hands one on at most.
 func TestARenewalIsOneCookieOrNone(t *testing.T) {
 	big := alice()
