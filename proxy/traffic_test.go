@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,40 @@ func TestBodiesAreStreamed(t *testing.T) {
 				t.Errorf("http2=%t: half-way through the %s %d MiB are held, %d before; want at most %d more", http2, what, n>>20, before>>20, bigBody>>23)
 			}
 		}
+	}
+}
+
+// TestAnUpstreamMaySendLittleAhead of a client that does not read: over HTTP/2 all of
+// that would be in our memory, however many they are.
+func TestAnUpstreamMaySendLittleAhead(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := newWorld(t, setup{rules: anyone(), routes: []Route{{Upstream: upstreamAt(t, "h2c://"+l.Addr().String())}}})
+	go func() {
+		if res, err := w.front.Client().Do(ask{}.request(w)); err == nil {
+			res.Body.Close()
+		}
+	}()
+	conn, err := l.Accept()
+	w.must(err)
+	defer conn.Close()
+	begin := make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")+9) // up to the head of SETTINGS (RFC 9113, section 4.1)
+	_, err = io.ReadFull(conn, begin)
+	w.must(err)
+	settings := make([]byte, begin[len(begin)-7]) // the last byte of its length
+	_, err = io.ReadFull(conn, settings)
+	w.must(err)
+	window := uint32(1<<16 - 1)
+	for ; len(settings) >= 6; settings = settings[6:] {
+		if binary.BigEndian.Uint16(settings) == 4 { // SETTINGS_INITIAL_WINDOW_SIZE
+			window = binary.BigEndian.Uint32(settings[2:])
+		}
+	}
+	if window > 256<<10 {
+		t.Errorf("an answer may have %d KiB that nobody reads, want 256 at most", window>>10)
 	}
 }
 
