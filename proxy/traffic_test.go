@@ -523,6 +523,28 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
+// TestOnlySafeRequestsAreSentAgain where an upstream closes the connection, which it
+// had kept, instead of answering: it may have done what it was asked to.
+func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
+	for _, tt := range []struct {
+		method, body  string
+		times, status int
+	}{{"GET", "", 2, 200}, {"HEAD", "", 2, 200}, {"GET", "body", 1, 502}, {"POST", "body", 1, 502}, {"POST", "", 1, 502}, {"DELETE", "", 1, 502}} {
+		var arrived atomic.Int32
+		w := newWorld(t, setup{rules: anyone(), upstream: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			if arrived.Add(1) == 2 {
+				panic(http.ErrAbortHandler)
+			}
+		})})
+		w.do(ask{})
+		got := w.do(ask{method: tt.method, body: strings.NewReader(tt.body)})
+		if n := int(arrived.Load()) - 1; n != tt.times || got.StatusCode != tt.status {
+			t.Errorf("%s with %q: arrived %d times, status %d; want %d times, %d", tt.method, tt.body, n, got.StatusCode, tt.times, tt.status)
+		}
+	}
+}
+
 // TestARequestThatWasDeniedNeverReachesTheUpstream, nor does its body.
 func TestARequestThatWasDeniedNeverReachesTheUpstream(t *testing.T) {
 	w := newWorld(t, setup{rules: []policy.Rule{{Deny: true}}, upstream: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it did") })})
