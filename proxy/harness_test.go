@@ -300,6 +300,7 @@ func raw(t testing.TB, address, request string) (status, rest string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(soon))
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}

@@ -479,6 +479,30 @@ func TestASessionThatEndsWithTheAnswerHarmsNobodyElse(t *testing.T) {
 	}
 }
 
+// TestWhatHasEndedIsNotCancelled: by then its connection may serve somebody else.
+func TestWhatHasEndedIsNotCancelled(t *testing.T) {
+	client := &deadlines{ResponseWriter: httptest.NewRecorder()}
+	x := &exchange{client: client, body: &passing{}}
+	x.original.request = httptest.NewRequest("POST", "/", strings.NewReader("a=b"))
+	x.body.ended.Store(true)
+	x.Context, x.stop = context.WithCancelCause(t.Context())
+	x.leave(client)
+	if x.cancel(errSessionOver); client.set > 0 {
+		t.Error("a session's end stopped reads from the connection after the answer, want it to be too late")
+	}
+}
+
+// deadlines counts how often one is set.
+type deadlines struct {
+	http.ResponseWriter
+	set int
+}
+
+func (d *deadlines) SetReadDeadline(time.Time) error {
+	d.set++
+	return nil
+}
+
 // meanwhile is a response writer that lets something happen while it writes.
 type meanwhile struct {
 	http.ResponseWriter

@@ -197,6 +197,7 @@ type exchange struct {
 	cookies       []string // of ours, for the final answer
 	extra         extra    // for the route's upstream alone
 	client        http.ResponseWriter
+	body          *passing // the client's, nil if there is none
 	stop          context.CancelCauseFunc
 	ending        sync.Mutex               // held while it ends or is cancelled
 	unreadable    bool                     // nothing more of the request can be read; ending is held
@@ -208,7 +209,7 @@ type exchange struct {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := p.Now()
 	p.nameRequest(r.Header, len(r.Header[requestID]) > 0 && p.Trusted.Trusts(r))
-	rec, x := &recorder{ResponseWriter: w}, &exchange{}
+	rec, x := &recorder{ResponseWriter: w, final: !r.ProtoAtLeast(1, 1)}, &exchange{}
 	// Deferred, because an upstream that breaks off ends in a panic.
 	defer p.observe(rec, x, begun)
 	if p.isOwn(r) {
@@ -223,6 +224,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.original = p.direct(r, faceProxy)
 	defer p.open.remove(x)
 	if err := p.serve(rec, r, x); err != nil {
+		if r.ContentLength < 0 { // else the body is waited for, which is not long, and the connection stays
+			answerAhead(rec, r)
+		}
 		p.answer(rec, r, err)
 	}
 }
@@ -285,7 +289,12 @@ func (p *Proxy) serve(w *recorder, r *http.Request, x *exchange) (err error) {
 	defer x.finish()
 	w.upgrade = func(conn net.Conn) net.Conn { return p.upgrade(x, conn, isWebSocket(r.Header)) }
 	p.open.add(x)
-	x.route.proxy.ServeHTTP(w, r.WithContext(x))
+	in := r.WithContext(x)
+	if r.ContentLength != 0 {
+		x.body = &passing{ReadCloser: r.Body}
+		in.Body = x.body
+	}
+	x.route.proxy.ServeHTTP(w, in)
 	x.leave(w)
 	return nil
 }
@@ -348,21 +357,48 @@ func (x *exchange) cancel(cause error) {
 	x.unreadable = http.NewResponseController(x.client).SetReadDeadline(time.Unix(1, 0)) == nil // without one the cancel must do
 }
 
-// spoiled says whether the client's connection must serve no other request. With
-// HTTP/1 what cannot be read any more is the connection, and [http.Server] cancels
-// all requests that come on it later.
+// spoiled says whether the client's connection must serve no other request, after
+// an answer that begins now. With HTTP/1 what cannot be read any more is the
+// connection, and [http.Server] cancels all requests that come on it later. And if
+// it were to be kept before the body was read, the server would throw away up to
+// 256 KB that the upstream is still to get.
 func (x *exchange) spoiled() bool {
 	x.ending.Lock()
 	defer x.ending.Unlock()
-	return x.unreadable && x.original.request.ProtoMajor == 1
+	return x.original.request.ProtoMajor == 1 && (x.unreadable || x.body != nil && !x.body.ended.Load())
 }
 
-// leave gives up the client's connection if it is spoiled and the answer, which the
-// upstream completed at the same moment, does not say so.
+// leave ends x, and gives up the client's connection if it is spoiled and the
+// answer, which the upstream completed at the same moment, does not say so.
 func (x *exchange) leave(w http.ResponseWriter) {
+	x.finish() // from now on nothing spoils the connection
 	if x.spoiled() && x.upgraded.Load() == nil && w.Header().Get("Connection") != "close" {
 		http.NewResponseController(w).Flush() // all of an answer whose length is known
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// A passing is the body of a request on its way to the upstream.
+type passing struct {
+	io.ReadCloser
+	ended atomic.Bool // all of it was read
+}
+
+func (b *passing) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// answerAhead lets the answer to r come before its body, which nobody reads. To keep
+// the connection, the server would wait for the body, however long that takes. In
+// full duplex it would not, but then it panics on the next request, and takes for one
+// what follows a chunk that is broken.
+func answerAhead(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
 	}
 }
 

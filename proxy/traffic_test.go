@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +20,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -68,6 +71,40 @@ func TestBodiesAreStreamed(t *testing.T) {
 				t.Errorf("http2=%t: half-way through the %s %d MiB are held, %d before; want at most %d more", http2, what, n>>20, before>>20, bigBody>>23)
 			}
 		}
+	}
+}
+
+// TestAnUpstreamMaySendLittleAhead of a client that does not read: over HTTP/2 all of
+// that would be in our memory, however many they are.
+func TestAnUpstreamMaySendLittleAhead(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := newWorld(t, setup{rules: anyone(), routes: []Route{{Upstream: upstreamAt(t, "h2c://"+l.Addr().String())}}})
+	go func() {
+		if res, err := w.front.Client().Do(ask{}.request(w)); err == nil {
+			res.Body.Close()
+		}
+	}()
+	conn, err := l.Accept()
+	w.must(err)
+	defer conn.Close()
+	begin := make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")+9) // up to the head of SETTINGS (RFC 9113, section 4.1)
+	_, err = io.ReadFull(conn, begin)
+	w.must(err)
+	settings := make([]byte, begin[len(begin)-7]) // the last byte of its length
+	_, err = io.ReadFull(conn, settings)
+	w.must(err)
+	window := uint32(1<<16 - 1)
+	for ; len(settings) >= 6; settings = settings[6:] {
+		if binary.BigEndian.Uint16(settings) == 4 { // SETTINGS_INITIAL_WINDOW_SIZE
+			window = binary.BigEndian.Uint32(settings[2:])
+		}
+	}
+	if window > 256<<10 {
+		t.Errorf("an answer may have %d KiB that nobody reads, want 256 at most", window>>10)
 	}
 }
 
@@ -196,6 +233,17 @@ func TestEarlyHintsPass(t *testing.T) {
 	}
 }
 
+// TestHTTP10KnowsNoEarlyHints: it would take them for the answer.
+func TestHTTP10KnowsNoEarlyHints(t *testing.T) {
+	w := newWorld(t, setup{rules: anyone(), upstream: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		io.WriteString(w, "page")
+	})})
+	if status, rest := raw(t, w.front.URL, "GET / HTTP/1.0\r\nHost: "+ourHost+"\r\n\r\n"); status != "HTTP/1.0 200 OK" || !strings.HasSuffix(rest, "page") {
+		t.Errorf("answered with %s and %q, want the page alone", status, rest)
+	}
+}
+
 // TestABodyWaitsForContinue: an upstream that refuses gets no body.
 func TestABodyWaitsForContinue(t *testing.T) {
 	w := newWorld(t, setup{rules: anyone(), upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -228,6 +276,51 @@ type noticed struct {
 func (n *noticed) Read(p []byte) (int, error) {
 	n.read.Store(true)
 	return n.Reader.Read(p)
+}
+
+// TestAnAnswerMayComeBeforeTheBody, or in the middle of it, and the upstream still
+// gets all of that.
+func TestAnAnswerMayComeBeforeTheBody(t *testing.T) {
+	const size = 100_000
+	for _, http2 := range []bool{false, true} {
+		for _, length := range []int64{-1, size} {
+			w := newWorld(t, setup{rules: anyone(), http2: http2, upstream: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer := http.NewResponseController(w)
+				answer.EnableFullDuplex()
+				answer.Flush()
+				io.Copy(w, r.Body)
+			})})
+			body, send := io.Pipe()
+			defer time.AfterFunc(soon, func() { send.CloseWithError(errors.New("no answer came")) }).Stop()
+			r := ask{method: "POST", body: body}.request(w)
+			r.ContentLength = length
+			begun := make(chan struct{})
+			go func() {
+				io.WriteString(send, strings.Repeat("1", size/2))
+				<-begun
+				io.WriteString(send, strings.Repeat("2", size/2))
+				send.Close()
+			}()
+			res, err := w.front.Client().Do(r)
+			w.must(err)
+			close(begun)
+			got, err := io.ReadAll(res.Body)
+			if want := strings.Repeat("1", size/2) + strings.Repeat("2", size/2); string(got) != want || err != nil {
+				t.Errorf("http2=%t, length %d: %d of %d bytes came back, %v", http2, length, len(got), size, err)
+			}
+			res.Body.Close()
+		}
+	}
+}
+
+// TestARefusalDoesNotWaitForABody that goes on and on.
+func TestARefusalDoesNotWaitForABody(t *testing.T) {
+	w := newWorld(t, setup{})
+	body, send := io.Pipe()
+	defer time.AfterFunc(soon, func() { send.Close() }).Stop()
+	if got := w.do(ask{method: "POST", body: body}); got.StatusCode != http.StatusUnauthorized || !got.Close {
+		t.Errorf("status = %d, close: %t; want 401 before the body has ended", got.StatusCode, got.Close)
+	}
 }
 
 func TestTrailersOfAnswersPass(t *testing.T) {
@@ -427,6 +520,28 @@ func TestConnectionsAreKept(t *testing.T) {
 	inOrder()
 	if n := opened.Load(); n > parallel+lost {
 		t.Errorf("200 more opened %d connections, want none", n-parallel)
+	}
+}
+
+// TestOnlySafeRequestsAreSentAgain where an upstream closes the connection, which it
+// had kept, instead of answering: it may have done what it was asked to.
+func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
+	for _, tt := range []struct {
+		method, body  string
+		times, status int
+	}{{"GET", "", 2, 200}, {"HEAD", "", 2, 200}, {"GET", "body", 1, 502}, {"POST", "body", 1, 502}, {"POST", "", 1, 502}, {"DELETE", "", 1, 502}} {
+		var arrived atomic.Int32
+		w := newWorld(t, setup{rules: anyone(), upstream: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			if arrived.Add(1) == 2 {
+				panic(http.ErrAbortHandler)
+			}
+		})})
+		w.do(ask{})
+		got := w.do(ask{method: tt.method, body: strings.NewReader(tt.body)})
+		if n := int(arrived.Load()) - 1; n != tt.times || got.StatusCode != tt.status {
+			t.Errorf("%s with %q: arrived %d times, status %d; want %d times, %d", tt.method, tt.body, n, got.StatusCode, tt.times, tt.status)
+		}
 	}
 }
 

@@ -128,6 +128,9 @@ func NewTransport(u Upstream) (*http.Transport, *url.URL, error) {
 		DisableCompression:    true, // what the client accepts is between it and the upstream
 		WriteBufferSize:       16 << 10,
 		ReadBufferSize:        16 << 10,
+		// Of an answer that its client does not read. net/http's default is 4 MB, and
+		// whoever opens many would fill the memory.
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 256 << 10},
 	}
 	switch u.URL.Scheme {
 	case "http":
@@ -205,6 +208,9 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 	}
 	p.handOut(res.Header, x)
 	p.appendHTML(res, &x.original)
+	if x.spoiled() && res.StatusCode != http.StatusSwitchingProtocols {
+		res.Header.Set("Connection", "close")
+	}
 	return nil
 }
 

@@ -108,11 +108,7 @@ func readEnvoy(r *http.Request, rest string) (o original, err error) {
 
 // verify answers an ingress that asks about a request.
 func (p *Proxy) verify(w *recorder, r *http.Request, x *exchange, d dialect, rest string) {
-	if r.ContentLength != 0 {
-		// The body is the application's. Without this, the server would wait for
-		// it before it answers; where it cannot be had, it waits.
-		_ = http.NewResponseController(w).EnableFullDuplex()
-	}
+	answerAhead(w, r) // the body is the application's
 	err := p.ask(r, x, d, rest)
 	if err == nil {
 		err = p.authorize(w, x)

@@ -230,10 +230,12 @@ func TestTheLineInTheLogIsTheOriginals(t *testing.T) {
 	}
 }
 
+// aboutA are the headers of a question about a POST of /a.
+const aboutA = "X-Forwarded-Method: POST\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: " + ourHost + "\r\nX-Forwarded-Uri: /a\r\n"
+
 // TestABodyIsNotWaitedFor: some ingresses send the original's along, and Expect.
 func TestABodyIsNotWaitedFor(t *testing.T) {
 	w := newWorld(t, loopbackTrusted(anyone()))
-	const about = "X-Forwarded-Method: POST\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: " + ourHost + "\r\nX-Forwarded-Uri: /a\r\n"
 	for name, request := range map[string]string{
 		"a body that does not come":    "POST /auth/verify/forward HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n",
 		"chunks that do not come":      "POST /auth/verify/forward HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n",
@@ -247,13 +249,30 @@ func TestABodyIsNotWaitedFor(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			io.WriteString(conn, request+about+"\r\n")
+			io.WriteString(conn, request+aboutA+"\r\n")
 			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			head := make([]byte, 64)
 			if n, err := io.ReadAtLeast(conn, head, 12); err != nil || !strings.HasPrefix(string(head[9:n]), "200") {
 				t.Errorf("the answer begins with %q (%v), want 200", head[:n], err)
 			}
 		})
+	}
+}
+
+// TestAfterABodyTheConnectionEnds, and the answer says so: the ingress sends the next
+// person's question on another one, and nothing in a body is taken for a question.
+func TestAfterABodyTheConnectionEnds(t *testing.T) {
+	w := newWorld(t, loopbackTrusted(anyone()))
+	const question = "POST /auth/verify/forward HTTP/1.1\r\nHost: x\r\n" + aboutA
+	for name, body := range map[string]string{
+		"a body":               "Content-Length: 4\r\n\r\nbody",
+		"chunks":               "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+		"a chunk that is none": "Transfer-Encoding: chunked\r\n\r\nbody\r\n",
+	} {
+		status, rest := raw(t, w.front.URL, question+body+question+"\r\n")
+		if status != "HTTP/1.1 200 OK" || !strings.Contains(rest, "\r\nConnection: close\r\n") || strings.Contains(rest, "HTTP/1.1") {
+			t.Errorf("%s: answered with %s and %q, want one answer that closes", name, status, rest)
+		}
 	}
 }
 

@@ -175,9 +175,19 @@ func (a *app) server(h http.Handler) *http.Server {
 	// clients that know (RFC 9113, section 3.3); nobody is upgraded to it.
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: h, Protocols: protocols, ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
+		Handler: h, Protocols: protocols, HTTP2: windows(), ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelInfo),
 	}
+}
+
+// windows returns how much of their bodies clients may send ahead over HTTP/2. The
+// connection of a balancer serves all people: with net/http's defaults one upload
+// that its upstream does not read would take all that the connection may send, and
+// hold up everybody else's. That may be more than the 4 MB that net/http documents as
+// the most, and a test would say if it were not.
+func windows() *http.HTTP2Config {
+	const streams, each = 250, 256 << 10
+	return &http.HTTP2Config{MaxConcurrentStreams: streams, MaxReceiveBufferPerStream: each, MaxReceiveBufferPerConnection: streams * each}
 }
 
 // stop ends the servers: first the load balancer must see that this replica is
