@@ -308,3 +308,42 @@ func signOut(t *testing.T, client *http.Client, base string) {
 		t.Fatalf("signing out: %v, %v: %s", res, err, text)
 	}
 }
+
+// TestWhatAnUpstreamSaysUnaskedIsNotLogged, though net/http would print it: it may be
+// half of somebody's page.
+func TestWhatAnUpstreamSaysUnaskedIsNotLogged(t *testing.T) {
+	t.Parallel()
+	const secret = "whose-page-this-is"
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		time.Sleep(100 * time.Millisecond) // until the connection is idle there
+		io.WriteString(conn, secret)
+		io.Copy(io.Discard, conn) // until it is closed for that
+	}()
+	s := newSetup(t)
+	s.upstream = "http://" + l.Addr().String()
+	p := start(t, s.launch(s.file(t, "rules: [{path: /**, allow: anyone}]\nshutdown: {delay: 0s}")))
+	if res, body := get(t, http.DefaultClient, s.base+"/", nil); res.StatusCode != http.StatusOK || string(body) != "ok" {
+		t.Errorf("answered with %d and %q, want the page", res.StatusCode, body)
+	}
+	<-said
+	p.stop()
+	if strings.Contains(p.stderr.String()+p.stdout.String(), secret) {
+		t.Errorf("the log tells what the upstream said:\n%s", excerpt(p.stderr.String()))
+	}
+}

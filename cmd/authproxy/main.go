@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
@@ -59,6 +60,9 @@ func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)
 var errUsage = errors.New("usage")
 
 func main() {
+	// net/http prints with it what an upstream sends without having been asked: that
+	// is an application's, and belongs in no log.
+	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
