@@ -57,7 +57,7 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	}
 	status := &status{}
-	servers := []*http.Server{a.server(a.proxy)}
+	servers := []*http.Server{a.server(status.leaving(a.proxy))}
 	listeners := []net.Listener{public}
 	if a.config.Admin.Listen != "" {
 		admin, err := net.Listen("tcp", a.config.Admin.Listen)
@@ -226,6 +226,19 @@ func (a *app) stop(servers []*http.Server, grpc *grpcServer, status *status) err
 
 // status is what probes ask for.
 type status struct{ draining atomic.Bool }
+
+// leaving returns h, whose answers while the server drains say that their
+// connection is the last request's: whoever comes again opens another, at a
+// replica that stays. A connection that is idle when the server goes may be in use
+// by then, for a request that nobody sends twice, such as a POST.
+func (s *status) leaving(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() && len(r.Header["Upgrade"]) == 0 { // of HTTP/2 it makes a GOAWAY
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
 
 // adminHandler serves health and metrics. It is never on the public listener.
 func (a *app) adminHandler(status *status) http.Handler {

@@ -14,6 +14,10 @@ import (
 // A pool keeps connections to PostgreSQL. The one used last is used next, so
 // that those of a busy hour grow old and are closed.
 //
+// Who came last is served first. Where more ask than the server can answer, who
+// has waited longest has hardly any time left: the statement would be cut off, and
+// its connection with it, one after the other, and nobody would be served at all.
+//
 // It is not pgxpool's because of networks that swallow packets, as after a
 // failover that left the old address dead. There a place is free again only when
 // pgx has told the server that a connection goes (up to 15 s), or when an attempt
@@ -21,14 +25,16 @@ import (
 // 3 s until everybody was served by a database that is back, here lateAfter.
 type pool struct {
 	config *pgx.ConnConfig
-	slots  chan struct{} // holds one for each connection in use
+	conns  int // how many there may be
 	ctx    context.Context
 	stop   context.CancelFunc
 	making sync.WaitGroup
 
 	mu      sync.Mutex
+	places  int             // in use, each for a connection
+	queue   []chan struct{} // of those who have no place yet, closed when they do
 	idle    []idleConn
-	waiting []chan made // of those who have no connection yet; each has room for one
+	waiting []chan made // of those who have a place and no connection yet; each has room for one
 	fresh   int         // attempts to connect that are not late
 	late    []*attempt  // the oldest first
 	why     error       // of the last attempt
@@ -40,7 +46,7 @@ type idleConn struct {
 	since time.Time
 }
 
-// An attempt makes a connection for whoever has waited longest when there is one.
+// An attempt makes a connection for whoever waits when there is one.
 // It goes on when its time is over: a server that needs longer to let somebody in
 // than a request can wait would never be reached otherwise.
 type attempt struct {
@@ -73,7 +79,7 @@ const (
 )
 
 func newPool(config *pgx.ConnConfig, conns int) *pool {
-	p := &pool{config: config, slots: make(chan struct{}, conns)}
+	p := &pool{config: config, conns: conns}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p
 }
@@ -81,16 +87,52 @@ func newPool(config *pgx.ConnConfig, conns int) *pool {
 // take returns a connection that nobody else uses. It has to be given back,
 // whatever became of it.
 func (p *pool) take(ctx context.Context) (*pgx.Conn, error) {
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if err := p.enter(ctx); err != nil {
+		return nil, err
 	}
 	conn, err := p.open(ctx)
 	if err != nil {
-		<-p.slots
+		p.leave()
 	}
 	return conn, err
+}
+
+// enter waits for a place.
+func (p *pool) enter(ctx context.Context) error {
+	p.mu.Lock()
+	if p.places < p.conns {
+		p.places++
+		p.mu.Unlock()
+		return nil
+	}
+	free := make(chan struct{})
+	p.queue = append(p.queue, free)
+	p.mu.Unlock()
+	select {
+	case <-free:
+		return nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	waited := remove(&p.queue, free)
+	p.mu.Unlock()
+	if !waited { // at the last moment
+		p.leave()
+	}
+	return context.Cause(ctx)
+}
+
+// leave gives a place to who came last, if anybody waits for one.
+func (p *pool) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.queue) - 1
+	if last < 0 {
+		p.places--
+		return
+	}
+	close(p.queue[last])
+	p.queue = p.queue[:last]
 }
 
 // open returns an idle connection that answers, or a new one.
@@ -165,7 +207,7 @@ func (p *pool) overdue(a *attempt) {
 	a.late = true
 	p.fresh--
 	p.late = append(p.late, a)
-	if len(p.late) > 2*cap(p.slots) {
+	if len(p.late) > 2*p.conns {
 		p.late[0].cancel()
 		p.late = p.late[1:]
 	}
@@ -194,7 +236,7 @@ func (p *pool) finish(a *attempt, m made) {
 		}
 	case p.hand(m):
 		surplus = nil
-	case !p.closed && len(p.idle)+len(p.slots) < cap(p.slots):
+	case !p.closed && len(p.idle)+p.places < p.conns:
 		p.idle = append(p.idle, idleConn{m.conn, time.Now()})
 		surplus = nil
 	}
@@ -205,14 +247,15 @@ func (p *pool) finish(a *attempt, m made) {
 	}
 }
 
-// hand gives m to whoever has waited longest, and reports whether anybody waits. The
-// mutex is held.
+// hand gives m to who came last, and reports whether anybody waits. The mutex is
+// held.
 func (p *pool) hand(m made) bool {
-	if len(p.waiting) == 0 {
+	last := len(p.waiting) - 1
+	if last < 0 {
 		return false
 	}
-	p.waiting[0] <- m
-	p.waiting = p.waiting[1:]
+	p.waiting[last] <- m
+	p.waiting = p.waiting[:last]
 	return true
 }
 
@@ -251,7 +294,7 @@ func answers(ctx context.Context, conn *pgx.Conn) bool {
 // give takes a connection back. If it was cut, all that are idle are closed, too:
 // what cut one cut most.
 func (p *pool) give(conn *pgx.Conn, cut bool) {
-	defer func() { <-p.slots }()
+	defer p.leave()
 	reusable := !conn.IsClosed() && conn.PgConn().TxStatus() == 'I'
 	var old []idleConn
 	p.mu.Lock()

@@ -106,6 +106,55 @@ func TestConnectionsStayWithinTheirNumber(t *testing.T) {
 	}
 }
 
+// TestWhoCameLastIsServedFirst: where more ask than the server can answer, a connection
+// that goes to who has waited longest is cut off with a statement that has no time
+// left, and so is the next one, until nobody is served at all.
+func TestWhoCameLastIsServedFirst(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		conns int
+	}{
+		{"who wait for a place", 1},
+		{"who have a place and wait for a connection", 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := Shared.Database(t)
+			link := servers.NewLink(t, server.Addr)
+			s, err := Open(t.Context(), server.URLAt(link.Addr), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			p := newPool(s.db.(*postgresStore).main, tt.conns)
+			t.Cleanup(p.close)
+			held, err := p.take(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			link.Freeze() // there will be no other
+			served := make(chan int, 2)
+			for i := range 2 {
+				go func() {
+					if conn, err := p.take(t.Context()); err == nil {
+						served <- i
+						p.give(conn, false)
+					}
+				}()
+				for waiting := 0; waiting <= i; time.Sleep(time.Millisecond) {
+					p.mu.Lock()
+					waiting = len(p.queue) + len(p.waiting)
+					p.mu.Unlock()
+				}
+			}
+			p.give(held, false)
+			if first, second := <-served, <-served; first != 1 || second != 0 {
+				t.Errorf("served in the order %d, %d; want who came last first", first, second)
+			}
+		})
+	}
+}
+
 // crowd is how many ask at a time: more than there are connections.
 const crowd = 20
 
