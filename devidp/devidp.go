@@ -92,8 +92,8 @@ type Config struct {
 	// one hour. ID tokens always live one hour.
 	AccessTokenTTL time.Duration
 
-	// Keys are those that sign at first. Default new ones; making them takes about
-	// as long as a thousand answers, so that many servers may want to share them.
+	// Keys are those that sign at first. Default new ones; making them takes as long
+	// as many signatures, so that servers which come and go may want to share them.
 	Keys *Keys
 }
 

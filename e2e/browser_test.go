@@ -78,10 +78,12 @@ func openBrowser(t *testing.T) *tab {
 // the same engine, in a quarter of the processor time.
 func findChromium(t *testing.T) string {
 	t.Helper()
-	if path, err := exec.LookPath("chromium-headless-shell"); err == nil {
-		return path
+	for _, name := range []string{"chromium-headless-shell", "chromium"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
 	}
-	return need(t, "chromium")
+	return need(t, "chromium-headless-shell")
 }
 
 // another opens a second tab of the same browser.

@@ -40,9 +40,9 @@ type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
-	// final says that the client speaks HTTP/1.0, and takes whatever comes first
+	// http10 says that the client speaks HTTP/1.0, and takes whatever comes first
 	// for the answer.
-	final bool
+	http10 bool
 	// upgrade takes over the connection of a request that was let through; nil
 	// for any other.
 	upgrade func(net.Conn) net.Conn
@@ -53,7 +53,8 @@ func (rec *recorder) WriteHeader(status int) {
 	case status < 200 && status != http.StatusSwitchingProtocols:
 		// An announcement like 103 comes straight from the upstream, and nobody
 		// has looked for cookies of ours in it.
-		if rec.Header().Del("Set-Cookie"); rec.final {
+		rec.Header().Del("Set-Cookie")
+		if rec.http10 {
 			return // RFC 9110, section 15.2
 		}
 	case rec.status == 0:

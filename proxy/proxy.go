@@ -209,7 +209,7 @@ type exchange struct {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := p.Now()
 	p.nameRequest(r.Header, len(r.Header[requestID]) > 0 && p.Trusted.Trusts(r))
-	rec, x := &recorder{ResponseWriter: w, final: !r.ProtoAtLeast(1, 1)}, &exchange{}
+	rec, x := &recorder{ResponseWriter: w, http10: !r.ProtoAtLeast(1, 1)}, &exchange{}
 	// Deferred, because an upstream that breaks off ends in a panic.
 	defer p.observe(rec, x, begun)
 	if p.isOwn(r) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -66,7 +67,7 @@ func demo(ctx context.Context, env environment) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for l, h := range map[net.Listener]http.Handler{idp: provider, app: legacyapp.Handler("/auth")} {
-		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo)}
 		wg.Go(func() { s.Serve(l) })
 		defer s.Close()
 	}

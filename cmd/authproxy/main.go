@@ -60,8 +60,9 @@ func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)
 var errUsage = errors.New("usage")
 
 func main() {
-	// net/http prints with it what an upstream sends without having been asked: that
-	// is an application's, and belongs in no log.
+	// net/http prints here what an upstream sends without having been asked: that is
+	// an application's, and belongs in no log. What servers have to say goes to their
+	// ErrorLog.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

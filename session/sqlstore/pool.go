@@ -46,9 +46,9 @@ type idleConn struct {
 	since time.Time
 }
 
-// An attempt makes a connection for whoever waits when there is one.
-// It goes on when its time is over: a server that needs longer to let somebody in
-// than a request can wait would never be reached otherwise.
+// An attempt makes a connection for whoever waits when there is one. It goes on
+// when its time is over: a server that needs longer to let somebody in than a
+// request can wait would never be reached otherwise.
 type attempt struct {
 	cancel context.CancelFunc
 	late   bool

@@ -48,16 +48,7 @@ func TestADeadAddressKeepsNobodyWaitingAfterAFailover(t *testing.T) {
 // in, is done by the time the next one asks.
 func TestASlowWayToTheServerIsNoOutage(t *testing.T) {
 	t.Parallel()
-	server := Shared.Database(t)
-	link := servers.NewLink(t, server.Addr)
-	s, err := Open(t.Context(), server.URLAt(link.Addr), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	p := s.db.(*postgresStore)
-	p.pool.close() // the connections that there are
-	p.pool = newPool(p.main, 10)
+	p, link := linked(t, 10)
 	link.Delay(150 * time.Millisecond) // an answer takes 0.3 s, to be let in four of them
 	const patience = 900 * time.Millisecond
 	for range 20 {
@@ -74,18 +65,10 @@ func TestASlowWayToTheServerIsNoOutage(t *testing.T) {
 // end.
 func TestConnectionsStayWithinTheirNumber(t *testing.T) {
 	t.Parallel()
-	server := Shared.Database(t)
-	link := servers.NewLink(t, server.Addr)
-	s, err := Open(t.Context(), server.URLAt(link.Addr), Options{MaxConns: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	s.db.(*postgresStore).pool.close() // the connections that there are
-	p := newPool(s.db.(*postgresStore).main, 3)
-	s.db.(*postgresStore).pool = p
+	store, link := linked(t, 3)
+	p := store.pool
 	link.Freeze()
-	answered(t, s.db.(*postgresStore), 5*lateAfter)
+	answered(t, store, 5*lateAfter)
 	p.mu.Lock()
 	if n := p.fresh + len(p.late); n > atOnce+6 {
 		t.Errorf("there are %d attempts to connect, want no more than %d and twice the number of connections that are late", n, atOnce)
@@ -119,15 +102,8 @@ func TestWhoCameLastIsServedFirst(t *testing.T) {
 		{"who have a place and wait for a connection", 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := Shared.Database(t)
-			link := servers.NewLink(t, server.Addr)
-			s, err := Open(t.Context(), server.URLAt(link.Addr), Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { s.Close() })
-			p := newPool(s.db.(*postgresStore).main, tt.conns)
-			t.Cleanup(p.close)
+			store, link := linked(t, tt.conns)
+			p := store.pool
 			held, err := p.take(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -153,6 +129,23 @@ func TestWhoCameLastIsServedFirst(t *testing.T) {
 			}
 		})
 	}
+}
+
+// linked returns a store that reaches its server by a link, over at most so many
+// connections, none of which it has yet.
+func linked(t *testing.T, conns int) (*postgresStore, *servers.Link) {
+	t.Helper()
+	server := Shared.Database(t)
+	link := servers.NewLink(t, server.Addr)
+	s, err := Open(t.Context(), server.URLAt(link.Addr), Options{MaxConns: conns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	p := s.db.(*postgresStore)
+	p.pool.close()
+	p.pool = newPool(p.main, conns)
+	return p, link
 }
 
 // crowd is how many ask at a time: more than there are connections.
